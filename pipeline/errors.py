@@ -16,14 +16,9 @@ built from plain strings, so that it pickles.
 class PipelineError(Exception):
     """Base of all errors of mediaweave."""
 
-    #: The same input would fail in the same way again: trying again is useless.
-    permanent: bool = False
-
 
 class InvalidMediaError(PipelineError):
     """The bytes are not media that can be analysed (empty, truncated, not what the name says)."""
-
-    permanent = True
 
 
 class UnsupportedMediaError(InvalidMediaError):
@@ -69,8 +64,6 @@ class ResourceExhaustedError(PipelineError):
 class ConfigurationError(PipelineError):
     """Settings, arguments or the installation are wrong; the message says what to change."""
 
-    permanent = True
-
 
 class ModelUnavailableError(ConfigurationError):
     """A model cannot be loaded; the message says which file or package is missing."""
@@ -80,7 +73,25 @@ class InvalidMessageError(ConfigurationError):
     """A submitted message does not follow its schema."""
 
 
+class AttemptLostError(ResourceExhaustedError):
+    """A worker died or stalled in the middle of the work."""
+
+
 class ContractError(PipelineError):
     """Two parts of mediaweave disagree: a bug. The message shows the values that were seen."""
 
-    permanent = True
+
+
+def is_retried(error: PipelineError) -> bool:
+    """Whether the runner tries again by itself, after a pause."""
+    return isinstance(error, TransientError | ResourceExhaustedError)
+
+
+def is_reopened(error_class: str | None) -> bool:
+    """Whether submitting the same bytes again is worth another try, given ``error_class`` of the
+    stored failure: bad media stays bad, everything else may have been mended since."""
+    return error_class not in _names(InvalidMediaError)
+
+
+def _names(root: type[PipelineError]) -> set[str]:
+    return {root.__name__}.union(*(_names(kind) for kind in root.__subclasses__()))

@@ -10,7 +10,7 @@ from typing import Literal, Protocol, TypeVar
 
 from schemas.records import Box, FloatArray, Image
 
-Task = Literal["image-features", "text-embedding", "speech", "ocr", "caption"]
+Task = Literal["image-features", "text-embedding", "speech", "ocr", "caption", "fusion"]
 
 InputT = TypeVar("InputT", contravariant=True)
 OutputT = TypeVar("OutputT", covariant=True)

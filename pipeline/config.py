@@ -1,0 +1,150 @@
+"""Settings: ``MEDIAWEAVE_*`` variables, then ``mediaweave.toml``, then the defaults below.
+
+Built once at the entry point by :func:`load_settings` and passed on; nothing else reads the
+environment.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from pipeline.errors import ConfigurationError
+
+EMBEDDED_BROKER = "memory://"
+
+
+class S3Options(BaseModel):
+    """Where the S3 store is; credentials come from the usual AWS chain, never from here."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    endpoint_url: str | None = None
+    region: str | None = None
+    path_style: bool | None = None
+    connect_timeout_seconds: float = Field(5, gt=0)
+    read_timeout_seconds: float = Field(30, gt=0)
+    max_attempts: int = Field(4, ge=1)
+
+
+class MediaOptions(BaseModel):
+    """Bounds on what one file may cost the machine."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    wall_seconds: float = Field(3600, gt=0)
+    cpu_seconds: int = Field(3600, gt=0)
+    memory_bytes: int = Field(4 << 30, ge=1 << 28)
+    max_pixels: int = Field(120_000_000, gt=0)
+    max_duration_seconds: int = Field(24 * 3600, gt=0)
+    max_file_bytes: int = Field(100 << 30, gt=0)
+
+
+class ModelOptions(BaseModel):
+    """A model of the user's own, or a pinned revision or folder for a known one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    implementation: str | None = None
+    path: str | None = None
+    revision: str | None = None
+    licence: str | None = None
+
+
+class ProfileOptions(BaseModel):
+    """A profile: starts from ``extends`` and replaces models and parameters."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    extends: str = "offline"
+    models: dict[str, str] = Field(default_factory=dict)
+    parameters: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+class Settings(BaseSettings):
+    """All settings of mediaweave. Field ``x`` is the variable ``MEDIAWEAVE_X``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MEDIAWEAVE_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    data_dir: Path = Path("mediaweave-data")
+    database: str | None = None
+    artifacts: str | None = None
+    broker: str = EMBEDDED_BROKER
+    scratch_dir: Path | None = None
+    cache_dir: Path | None = None
+    scratch_max_bytes: int = Field(50 << 30, ge=0)
+
+    profile: str = "offline"
+    profiles: dict[str, ProfileOptions] = Field(default_factory=dict)
+    models: dict[str, ModelOptions] = Field(default_factory=dict)
+    labels: tuple[str, ...] | None = None
+    device: str = "cpu"
+    #: Stage runs worked on at once by one process.
+    concurrency: int = Field(default_factory=lambda: max(2, os.cpu_count() or 1), ge=1)
+    threads_per_model: int = Field(1, ge=1)
+
+    lease_seconds: float = Field(60, gt=0)
+    max_attempts: int = Field(3, ge=1)
+    retry_seconds: float = Field(5, ge=0)
+    #: A published message whose stage run nobody claimed in this time is published again.
+    republish_seconds: float = Field(300, gt=0)
+    #: Messages kept in the broker per queue; the rest waits in the database.
+    queue_depth: int = Field(64, ge=1)
+    #: How long a stopping worker lets running stages finish before it gives them back.
+    shutdown_seconds: float = Field(10, ge=0)
+
+    s3: S3Options = S3Options()
+    media: MediaOptions = MediaOptions()
+
+    @property
+    def database_url(self) -> str:
+        return self.database or f"sqlite:///{self.data_dir.absolute() / 'mediaweave.db'}"
+
+    @property
+    def artifacts_uri(self) -> str:
+        return self.artifacts or str(self.data_dir.absolute() / "artifacts")
+
+    @property
+    def scratch_path(self) -> Path:
+        return (self.scratch_dir or self.data_dir / "scratch").absolute()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        toml = TomlConfigSettingsSource(settings_cls, toml_file=Path("mediaweave.toml"))
+        return init_settings, env_settings, toml
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings; ``overrides`` that are ``None`` are not given.
+
+    Raises:
+        ConfigurationError: naming each setting that is wrong and why.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+            for problem in error.errors(include_url=False, include_input=False)
+        )
+        raise ConfigurationError(f"a setting is wrong: {problems}") from error
+    except (ValueError, OSError) as error:
+        # Malformed TOML, or a structured variable that is not JSON.
+        raise ConfigurationError(f"the settings cannot be read: {error}") from error

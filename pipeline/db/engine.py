@@ -1,0 +1,146 @@
+"""Connections and transactions, alike on SQLite and PostgreSQL."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+)
+
+from pipeline.errors import ConfigurationError, DatabaseUnavailableError
+
+#: How long a writer waits for another; embedded, all writers share one file.
+SQLITE_BUSY_SECONDS = 20
+
+
+class Database:
+    """The one handle to a database: an engine, and transactions with translated errors."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.engine.dialect.name == "sqlite"
+
+    @property
+    def display_url(self) -> str:
+        """The URL without its password."""
+        return self.engine.url.render_as_string(hide_password=True)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A write transaction: committed at the end of the block, rolled back on an exception.
+
+        On SQLite it takes the write lock at once (``BEGIN IMMEDIATE``), so that it cannot fail
+        half way for having read first.
+
+        Raises:
+            DatabaseUnavailableError: the database cannot be reached, or went away.
+        """
+        with _translated(self.display_url), self.engine.connect() as connection:
+            if self.is_sqlite:
+                connection.execution_options(write=True)
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A read-only look at the database. Raises like :meth:`transaction`."""
+        with _translated(self.display_url), self.engine.connect() as connection:
+            yield connection
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def open_database(url: str) -> Database:
+    """An engine for ``url``; nothing is connected yet.
+
+    Raises:
+        ConfigurationError: the URL is not one of a database that mediaweave runs on.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise ConfigurationError(
+            "the database setting is not a URL; write sqlite:///path/to/file.db or "
+            "postgresql://user:password@host/name"
+        ) from error
+    if parsed.drivername in ("postgresql", "postgres"):
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise ConfigurationError(
+            f"mediaweave runs on SQLite and PostgreSQL, not on {parsed.get_backend_name()}"
+        )
+    try:
+        if parsed.get_backend_name() == "sqlite":
+            return Database(_sqlite_engine(parsed.database, parsed))
+        return Database(
+            create_engine(
+                parsed,
+                pool_pre_ping=True,
+                pool_size=10,
+                max_overflow=20,
+                connect_args={"connect_timeout": 10},
+            )
+        )
+    except NoSuchModuleError as error:
+        raise ConfigurationError(f"no driver for {parsed.drivername}: {error}") from error
+
+
+def _sqlite_engine(path: str | None, url: Any) -> Engine:
+    if not path or path == ":memory:":
+        raise ConfigurationError("SQLite needs a file: sqlite:///path/to/file.db")
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the folder of the database {path} cannot be made: {error.strerror}"
+        ) from error
+    engine = create_engine(url, connect_args={"timeout": SQLITE_BUSY_SECONDS})
+
+    @event.listens_for(engine, "connect")
+    def configure(dbapi_connection: Any, _record: Any) -> None:
+        # SQLAlchemy, not the driver, begins transactions: see the "begin" hook.
+        dbapi_connection.isolation_level = None
+        cursor = dbapi_connection.cursor()
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = NORMAL")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        write = connection.get_execution_options().get("write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+@contextmanager
+def _translated(display_url: str) -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        raise DatabaseUnavailableError(
+            f"the database {display_url} cannot be used: {_first_line(error)}"
+        ) from error
+
+
+def _first_line(error: DBAPIError) -> str:
+    lines = str(error.orig).strip().splitlines()
+    return lines[0] if lines else type(error.orig).__name__
+
+
+def check_connection(database: Database) -> None:
+    """Raises DatabaseUnavailableError unless the database answers."""
+    with database.reading() as connection:
+        connection.execute(text("SELECT 1"))

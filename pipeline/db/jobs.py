@@ -1,0 +1,242 @@
+"""Jobs and their items as rows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, or_, select, tuple_, update
+
+from pipeline.db.results import insert_or_ignore
+from schemas.plans import JobPlan
+from schemas.tables import job, job_item, location, stage_run
+from schemas.types import utc_now
+
+OPEN_ITEM_STATES = ("pending", "running")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenAt:
+    """A place with its content's tag: what a listing says of it; the tag is empty if it says none."""
+
+    uri: str
+    etag: str
+    size_bytes: int | None
+
+
+class PlanCache:
+    """Plans of jobs by id; a job's plan never changes."""
+
+    def __init__(self) -> None:
+        self._plans: dict[int, JobPlan] = {}
+
+    def get(self, connection: Connection, job_id: int) -> JobPlan:
+        if job_id not in self._plans:
+            stored = connection.execute(select(job.c.plan).where(job.c.id == job_id)).scalar_one()
+            if len(self._plans) >= 256:
+                self._plans.clear()
+            self._plans[job_id] = JobPlan.model_validate(stored)
+        return self._plans[job_id]
+
+
+def create_job(
+    connection: Connection,
+    *,
+    job_key: str | None,
+    name: str,
+    priority: int,
+    sources: Sequence[str],
+    plan: JobPlan,
+) -> tuple[int, bool]:
+    """A new job, still without items; or the one that was submitted under ``job_key`` before.
+
+    Gives the job's id and whether it is new.
+    """
+    created = connection.execute(
+        insert_or_ignore(connection, job)
+        .values(
+            job_key=job_key,
+            name=name,
+            priority=priority,
+            profile=plan.profile,
+            sources=list(sources),
+            plan=plan.model_dump(mode="json"),
+            state="expanding",
+        )
+        .returning(job.c.id)
+    ).scalar_one_or_none()
+    if created is not None:
+        return int(created), True
+    known = connection.execute(select(job.c.id).where(job.c.job_key == job_key)).scalar_one()
+    return int(known), False
+
+
+def see_locations(connection: Connection, seen: Sequence[SeenAt]) -> list[Row[Any]]:
+    """Rows of ``location`` for these places, in order, made where they are new; an older version
+    of the same place is not current any more."""
+    connection.execute(
+        insert_or_ignore(connection, location),
+        [
+            {
+                "uri": place.uri,
+                "etag": place.etag,
+                "size_bytes": place.size_bytes,
+                "is_current": True,
+            }
+            for place in seen
+        ],
+    )
+    keys = [(place.uri, place.etag) for place in seen]
+    key_columns = tuple_(location.c.uri, location.c.etag)
+    rows = {
+        (row.uri, row.etag): row
+        for row in connection.execute(select(location).where(key_columns.in_(keys)))
+    }
+    current = [row.id for row in rows.values()]
+    connection.execute(
+        update(location)
+        .where(
+            location.c.uri.in_([place.uri for place in seen]),
+            location.c.is_current != location.c.id.in_(current),
+        )
+        .values(is_current=location.c.id.in_(current))
+    )
+    return [rows[key] for key in keys]
+
+
+def add_items(
+    connection: Connection, job_id: int, items: Sequence[tuple[int, int | None]]
+) -> None:
+    """``items``: (location id, asset id where it is known already)."""
+    connection.execute(
+        insert_or_ignore(connection, job_item),
+        [
+            {"job_id": job_id, "location_id": location_id, "asset_id": asset_id, "state": "pending"}
+            for location_id, asset_id in items
+        ],
+    )
+
+
+def open_items(
+    connection: Connection, *, asset_id: int | None = None, location_id: int | None = None
+) -> list[Row[Any]]:
+    """Items that still wait for this asset or location: job_id, location_id, priority."""
+    where = job_item.c.asset_id == asset_id if asset_id else job_item.c.location_id == location_id
+    query = (
+        select(job_item.c.job_id, job_item.c.location_id, job.c.priority)
+        .join(job, job.c.id == job_item.c.job_id)
+        .where(where, job_item.c.state.in_(OPEN_ITEM_STATES))
+        .order_by(job_item.c.job_id, job_item.c.location_id)
+    )
+    return list(connection.execute(query))
+
+
+def set_item_state(connection: Connection, job_id: int, location_id: int, state: str) -> None:
+    """Move an open item on. Whoever closes one calls :func:`close_if_complete` afterwards."""
+    connection.execute(
+        update(job_item)
+        .where(
+            job_item.c.job_id == job_id,
+            job_item.c.location_id == location_id,
+            job_item.c.state.in_(OPEN_ITEM_STATES),
+        )
+        .values(state=state)
+    )
+
+
+def bind_asset(
+    connection: Connection, location_id: int, asset_id: int, version: str | None
+) -> None:
+    """The ingest found out which asset, in which version, lies at this location."""
+    connection.execute(
+        update(location)
+        .where(location.c.id == location_id)
+        .values(asset_id=asset_id, version=version)
+    )
+    connection.execute(
+        update(job_item)
+        .where(job_item.c.location_id == location_id, job_item.c.state.in_(OPEN_ITEM_STATES))
+        .values(asset_id=asset_id)
+    )
+
+
+def close_if_complete(connection: Connection, job_id: int) -> None:
+    """Close a job whose listing is complete and whose items are all closed."""
+    # The lock serialises two workers that close a job's last two items at once.
+    state = connection.execute(
+        select(job.c.state).where(job.c.id == job_id).with_for_update(key_share=True)
+    ).scalar_one()
+    still_open = select(job_item.c.job_id).where(
+        job_item.c.job_id == job_id, job_item.c.state.in_(OPEN_ITEM_STATES)
+    )
+    if state != "running" or connection.execute(still_open.limit(1)).first() is not None:
+        return
+    failed = connection.execute(
+        select(job_item.c.job_id)
+        .where(job_item.c.job_id == job_id, job_item.c.state == "failed")
+        .limit(1)
+    ).first()
+    connection.execute(
+        update(job)
+        .where(job.c.id == job_id)
+        .values(state="failed" if failed else "done", finished_at=utc_now())
+    )
+
+
+def listing_complete(connection: Connection, job_id: int, files_skipped: int) -> None:
+    connection.execute(
+        update(job)
+        .where(job.c.id == job_id, job.c.state == "expanding")
+        .values(state="running", files_skipped=files_skipped)
+    )
+    close_if_complete(connection, job_id)
+
+
+def adopt_run(connection: Connection, stage_run_id: int, *, job_id: int, priority: int) -> None:
+    """A job that needs a run which another job left unfinished takes it over; a failed one starts
+    anew. A run at work stays as it is."""
+    connection.execute(
+        update(stage_run)
+        .where(
+            stage_run.c.id == stage_run_id,
+            stage_run.c.state == "queued",
+            or_(stage_run.c.job_id != job_id, stage_run.c.job_id.is_(None)),
+        )
+        .values(
+            job_id=job_id,
+            priority=func.max(stage_run.c.priority, priority)
+            if connection.dialect.name == "sqlite"
+            else func.greatest(stage_run.c.priority, priority),
+        )
+    )
+    connection.execute(
+        update(stage_run)
+        .where(stage_run.c.id == stage_run_id, stage_run.c.state.in_(("failed", "cancelled")))
+        .values(
+            job_id=job_id,
+            priority=priority,
+            state="queued",
+            attempt=0,
+            not_before=None,
+            published_at=None,
+        )
+    )
+
+
+def counts_by_stage(connection: Connection, job_id: int) -> Mapping[tuple[str, str], int]:
+    """How many of the job's stage runs are in each (stage, state)."""
+    query = (
+        select(stage_run.c.stage, stage_run.c.state, func.count())
+        .where(stage_run.c.job_id == job_id)
+        .group_by(stage_run.c.stage, stage_run.c.state)
+    )
+    return {(stage, state): count for stage, state, count in connection.execute(query)}
+
+
+def item_counts(connection: Connection, job_id: int) -> Mapping[str, int]:
+    """How many of the job's items are in each state."""
+    query = (
+        select(job_item.c.state, func.count())
+        .where(job_item.c.job_id == job_id)
+        .group_by(job_item.c.state)
+    )
+    return {state: count for state, count in connection.execute(query)}

@@ -1,0 +1,84 @@
+"""Brings a database to the schema of this version."""
+
+from importlib.resources import files
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect, text
+
+from pipeline.db.engine import Database
+from pipeline.errors import ConfigurationError
+
+# Any constant: two processes that migrate one PostgreSQL database wait for each other.
+_ADVISORY_LOCK = 0x6D77_6462
+
+
+def alembic_config(connection: Connection | None = None) -> Config:
+    """Alembic's configuration, without an ini file."""
+    config = Config()
+    config.set_main_option("script_location", str(files("migrations")).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    if connection is not None:
+        config.attributes["connection"] = connection
+    return config
+
+
+def latest_revision() -> str:
+    revision = ScriptDirectory.from_config(alembic_config()).get_current_head()
+    if revision is None:
+        raise ConfigurationError("the installation has no migrations; install mediaweave again")
+    return revision
+
+
+def current_revision(database: Database) -> str | None:
+    """The revision the database is at; ``None``: it has no tables of mediaweave yet."""
+    with database.reading() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def upgrade(database: Database) -> None:
+    """Run the missing migrations, all in one transaction; safe to call from many processes."""
+    with database.transaction() as connection:
+        if not database.is_sqlite:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+        command.upgrade(alembic_config(connection), "head")
+
+
+def ensure_schema(database: Database) -> None:
+    """Make a new database ready; refuse one that is older or newer than this version.
+
+    An embedded (SQLite) database has one user and is upgraded on the spot.
+
+    Raises:
+        ConfigurationError: saying which command upgrades the database, or what is too old.
+        DatabaseUnavailableError: the database cannot be reached.
+    """
+    revision, latest = current_revision(database), latest_revision()
+    if revision == latest:
+        return
+    script = ScriptDirectory.from_config(alembic_config())
+    if revision is not None and revision not in {known.revision for known in script.walk_revisions()}:
+        raise ConfigurationError(
+            f"the database {database.display_url} was made by a newer mediaweave "
+            f"(revision {revision}); upgrade this installation"
+        )
+    if revision is None and _has_foreign_tables(database):
+        raise ConfigurationError(
+            f"the database {database.display_url} holds tables of something else; "
+            "give mediaweave a database of its own"
+        )
+    if revision is not None and not database.is_sqlite:
+        raise ConfigurationError(
+            f"the database {database.display_url} is at revision {revision}, this mediaweave "
+            f"needs {latest}: run `mediaweave database upgrade`"
+        )
+    upgrade(database)
+
+
+def _has_foreign_tables(database: Database) -> bool:
+    with database.reading() as connection:
+        tables = set(inspect(connection).get_table_names())
+    # Another process may be in the middle of the very first migration: its tables are not foreign.
+    return bool({"job", "asset"} & tables)

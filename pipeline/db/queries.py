@@ -1,0 +1,129 @@
+"""Questions the command line asks: of the views, as any analyst would."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from pipeline.db.engine import Database
+from pipeline.errors import ConfigurationError
+
+Rows = list[dict[str, Any]]
+
+
+def _rows(connection: Connection, query: str, **values: Any) -> Rows:
+    return [dict(row) for row in connection.execute(text(query), values).mappings()]
+
+
+def find_assets(connection: Connection, uri_or_id: str) -> list[int]:
+    """Assets by id, by exact uri (any place one was ever seen at), or by sha256."""
+    if uri_or_id.isdecimal():
+        query = "SELECT id FROM asset WHERE id = :key"
+        return [row["id"] for row in _rows(connection, query, key=int(uri_or_id))]
+    query = """
+        SELECT id FROM asset WHERE sha256 = :key
+        UNION
+        SELECT asset_id FROM location WHERE uri = :key AND asset_id IS NOT NULL AND is_current
+    """
+    return [row["id"] for row in _rows(connection, query, key=uri_or_id)]
+
+
+def asset_details(connection: Connection, asset_id: int) -> dict[str, Any]:
+    """Everything the views say about one asset."""
+    key = {"asset": asset_id}
+    found = _rows(connection, "SELECT * FROM v_assets WHERE asset_id = :asset", **key)[0]
+    found["locations"] = [
+        row["uri"]
+        for row in _rows(
+            connection,
+            "SELECT uri FROM location WHERE asset_id = :asset AND is_current ORDER BY id",
+            **key,
+        )
+    ]
+    for name, query in {
+        "shots": "SELECT * FROM v_shots WHERE asset_id = :asset ORDER BY shot_index",
+        "tags": "SELECT * FROM v_tags WHERE asset_id = :asset"
+        " ORDER BY shot_index, score DESC, label",
+        "classifications": "SELECT * FROM v_classifications WHERE asset_id = :asset"
+        " ORDER BY shot_index, taxonomy",
+        "captions": "SELECT * FROM v_captions WHERE asset_id = :asset ORDER BY shot_index",
+        "cues": "SELECT * FROM v_cues WHERE asset_id = :asset"
+        " ORDER BY start_ms, end_ms, origin, text",
+        "stage_runs": "SELECT * FROM v_stage_runs WHERE asset_id = :asset ORDER BY stage_run_id",
+    }.items():
+        found[name] = _rows(connection, query, **key)
+    return found
+
+
+def failures(connection: Connection, job_id: int) -> Rows:
+    """The failed stage runs behind a job's failed items: uri, stage, error_class, error_text."""
+    return _rows(
+        connection,
+        """
+        SELECT DISTINCT l.uri, r.stage, r.error_class, r.error_text
+        FROM job_item i
+        JOIN location l ON l.id = i.location_id
+        JOIN stage_run r ON r.asset_id = i.asset_id OR (r.location_id = i.location_id)
+        WHERE i.job_id = :job AND i.state = 'failed' AND r.state = 'failed'
+        ORDER BY l.uri, r.stage
+        """,
+        job=job_id,
+    )
+
+
+def failed_ingests(connection: Connection, uri: str) -> Rows:
+    """Why a place that has no asset has none."""
+    return _rows(
+        connection,
+        """
+        SELECT uri, stage, state, error_class, error_text FROM v_stage_runs
+        WHERE uri = :uri AND asset_id IS NULL
+        """,
+        uri=uri,
+    )
+
+
+def jobs_table(connection: Connection, limit: int) -> Rows:
+    """The newest jobs first."""
+    return _rows(
+        connection, "SELECT * FROM v_jobs ORDER BY job_id DESC LIMIT :count", count=limit
+    )
+
+
+def job_row(connection: Connection, job_id: int) -> dict[str, Any]:
+    """Raises ConfigurationError where there is no such job."""
+    found = _rows(connection, "SELECT * FROM v_jobs WHERE job_id = :job", job=job_id)
+    if not found:
+        raise ConfigurationError(f"there is no job {job_id}; `mediaweave jobs` lists them")
+    return found[0]
+
+
+def newest_uris(connection: Connection, job_id: int) -> Sequence[str]:
+    """Where the job's items lie, in the order of their names."""
+    query = """
+        SELECT l.uri FROM job_item i JOIN location l ON l.id = i.location_id
+        WHERE i.job_id = :job ORDER BY l.uri
+    """
+    return [row["uri"] for row in _rows(connection, query, job=job_id)]
+
+
+def read_only(database: Database, query: str) -> Rows:
+    """Run an analyst's query in a transaction that cannot write.
+
+    Raises:
+        ConfigurationError: the query is wrong, or tries to change something.
+    """
+    forbid = "PRAGMA query_only = ON" if database.is_sqlite else "SET TRANSACTION READ ONLY"
+    driver = database.engine.raw_connection()
+    try:
+        cursor = driver.cursor()
+        cursor.execute(forbid)
+        # Sent as it is, without parameters: a colon or a percent sign in it is the analyst's own.
+        cursor.execute(query)
+        names = [column[0] for column in cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()] if names else []
+    except (database.engine.dialect.loaded_dbapi.Error, Warning) as error:
+        raise ConfigurationError(f"the query failed: {error}") from error
+    finally:
+        # query_only belongs to the connection: it must not go back to the pool.
+        driver.invalidate()

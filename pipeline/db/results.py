@@ -1,0 +1,263 @@
+"""Result rows: from the records a stage makes into tables, and back."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any, TypeVar
+
+import numpy as np
+from sqlalchemy import Connection, Row, Table, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from pipeline.db.bulk import insert_rows
+from schemas import tables
+from schemas.records import (
+    Box,
+    Caption,
+    Classification,
+    Cue,
+    Embedding,
+    Keyframe,
+    Shot,
+    Tag,
+)
+
+
+RecordT = TypeVar("RecordT")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRef:
+    """The run that rows belong to."""
+
+    stage_run_id: int
+    asset_id: int
+
+
+def insert_or_ignore(connection: Connection, table: Table) -> Any:
+    """``INSERT … ON CONFLICT DO NOTHING`` of the connection's dialect."""
+    kind = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return kind.insert(table).on_conflict_do_nothing()
+
+
+def name_ids(connection: Connection, table: Table, names: Iterable[str]) -> dict[str, int]:
+    """Ids of ``names`` in a table of (id, name), made where they are missing.
+
+    To be called in a short transaction of its own: writers of the same new name wait for each
+    other until it ends.
+    """
+    # Sorted: two writers that insert the same names in different orders would deadlock.
+    wanted = sorted(set(names))
+    if not wanted:
+        return {}
+    found = _existing_ids(connection, table, wanted)
+    missing = [{"name": name} for name in wanted if name not in found]
+    if missing:
+        connection.execute(insert_or_ignore(connection, table), missing)
+        found |= _existing_ids(connection, table, [row["name"] for row in missing])
+    return found
+
+
+def _existing_ids(connection: Connection, table: Table, names: Sequence[str]) -> dict[str, int]:
+    query = select(table.c.name, table.c.id).where(table.c.name.in_(names))
+    return {name: row_id for name, row_id in connection.execute(query)}
+
+
+def write_shots(connection: Connection, run: RunRef, shots: Sequence[Shot]) -> None:
+    _write_plain(connection, tables.shot, run, shots)
+
+
+def write_keyframes(
+    connection: Connection,
+    run: RunRef,
+    keyframes: Sequence[Keyframe],
+    artifact_uri: Callable[[str], str],
+) -> None:
+    _write_plain(
+        connection,
+        tables.keyframe,
+        run,
+        keyframes,
+        extra=("uri", lambda keyframe: artifact_uri(keyframe.sha256)),
+    )
+
+
+def write_captions(connection: Connection, run: RunRef, captions: Sequence[Caption]) -> None:
+    _write_plain(connection, tables.caption, run, captions)
+
+
+def write_cues(connection: Connection, run: RunRef, cues: Sequence[Cue]) -> None:
+    columns = [
+        "stage_run_id", "asset_id", "cue_index", "origin", "stream_index", "sidecar", "language",
+        "start_ms", "end_ms", "text", "confidence",
+        "box_left", "box_top", "box_width", "box_height",
+    ]  # fmt: skip
+    rows = [
+        (
+            run.stage_run_id, run.asset_id, index, cue.origin, cue.stream_index, cue.sidecar,
+            cue.language, cue.start_ms, cue.end_ms, cue.text, cue.confidence,
+            *((cue.box.left, cue.box.top, cue.box.width, cue.box.height)
+              if cue.box else (None, None, None, None)),
+        )
+        for index, cue in enumerate(cues)
+    ]  # fmt: skip
+    insert_rows(connection, tables.cue, columns, rows)
+
+
+def write_tags(
+    connection: Connection, run: RunRef, tags: Sequence[Tag], labels: Mapping[str, int]
+) -> None:
+    """``labels``: ids by name, from :func:`name_ids`."""
+    columns = [
+        "stage_run_id", "asset_id", "shot_index", "label_id", "start_ms", "end_ms", "score",
+        "visual_score", "audio_score", "text_score",
+    ]  # fmt: skip
+    rows = [
+        (
+            run.stage_run_id, run.asset_id, tag.shot_index, labels[tag.label], tag.start_ms,
+            tag.end_ms, tag.score, tag.visual_score, tag.audio_score, tag.text_score,
+        )
+        for tag in tags
+    ]  # fmt: skip
+    insert_rows(connection, tables.tag, columns, rows)
+
+
+def write_classifications(
+    connection: Connection,
+    run: RunRef,
+    classifications: Sequence[Classification],
+    labels: Mapping[str, int],
+    taxonomies: Mapping[str, int],
+) -> None:
+    """``labels``, ``taxonomies``: ids by name, from :func:`name_ids`."""
+    rows = [
+        (
+            run.stage_run_id,
+            run.asset_id,
+            found.shot_index,
+            taxonomies[found.taxonomy],
+            labels[found.class_name],
+            found.score,
+        )
+        for found in classifications
+    ]
+    columns = ["stage_run_id", "asset_id", "shot_index", "taxonomy_id", "label_id", "score"]
+    insert_rows(connection, tables.classification, columns, rows)
+
+
+def write_embeddings(connection: Connection, run: RunRef, embeddings: Sequence[Embedding]) -> None:
+    columns = [
+        "stage_run_id", "asset_id", "shot_index", "space", "start_ms", "end_ms", "dimension",
+        "vector",
+    ]  # fmt: skip
+    rows = [
+        (
+            run.stage_run_id, run.asset_id, found.shot_index, found.space, found.start_ms,
+            found.end_ms, found.vector.size, found.vector.astype("<f4").tobytes(),
+        )
+        for found in embeddings
+    ]  # fmt: skip
+    insert_rows(connection, tables.embedding, columns, rows)
+
+
+def _write_plain(
+    connection: Connection,
+    table: Table,
+    run: RunRef,
+    records: Sequence[Any],
+    extra: tuple[str, Callable[[Any], Any]] | None = None,
+) -> None:
+    """Records whose fields are named as the table's columns are."""
+    if not records:
+        return
+    names = _field_names(type(records[0]))
+    columns = ["stage_run_id", "asset_id", *names]
+    rows = [
+        (run.stage_run_id, run.asset_id, *(getattr(record, name) for name in names))
+        for record in records
+    ]
+    if extra:
+        columns.append(extra[0])
+        rows = [(*row, extra[1](record)) for row, record in zip(rows, records, strict=True)]
+    insert_rows(connection, table, columns, rows)
+
+
+@cache
+def _field_names(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
+
+
+def read_shots(connection: Connection, stage_run_id: int) -> list[Shot]:
+    return _read_plain(connection, tables.shot, Shot, stage_run_id, "shot_index")
+
+
+def read_keyframes(connection: Connection, stage_run_id: int) -> list[Keyframe]:
+    return _read_plain(
+        connection, tables.keyframe, Keyframe, stage_run_id, "shot_index", "keyframe_index"
+    )
+
+
+def read_cues(connection: Connection, stage_run_id: int) -> list[Cue]:
+    query = (
+        select(tables.cue)
+        .where(tables.cue.c.stage_run_id == stage_run_id)
+        .order_by(tables.cue.c.cue_index)
+    )
+    return [_cue(row) for row in connection.execute(query)]
+
+
+def read_tags(connection: Connection, stage_run_id: int) -> list[Tag]:
+    tag, label = tables.tag, tables.label
+    query = (
+        select(tag, label.c.name)
+        .join(label, label.c.id == tag.c.label_id)
+        .where(tag.c.stage_run_id == stage_run_id)
+        .order_by(tag.c.shot_index, tag.c.score.desc(), label.c.name)
+    )
+    return [
+        Tag(
+            shot_index=row.shot_index,
+            start_ms=row.start_ms,
+            end_ms=row.end_ms,
+            label=row.name,
+            score=row.score,
+            visual_score=row.visual_score,
+            audio_score=row.audio_score,
+            text_score=row.text_score,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def vector_of(blob: bytes) -> Any:
+    """The float32 vector stored in ``embedding.vector``."""
+    return np.frombuffer(blob, dtype="<f4")
+
+
+def _read_plain(
+    connection: Connection, table: Table, kind: type[RecordT], stage_run_id: int, *order: str
+) -> list[RecordT]:
+    names = _field_names(kind)
+    query = (
+        select(*(table.c[name] for name in names))
+        .where(table.c.stage_run_id == stage_run_id)
+        .order_by(*(table.c[name] for name in order))
+    )
+    return [kind(**row._mapping) for row in connection.execute(query)]
+
+
+def _cue(row: Row[Any]) -> Cue:
+    box = None
+    if row.box_left is not None:
+        box = Box(left=row.box_left, top=row.box_top, width=row.box_width, height=row.box_height)
+    return Cue(
+        origin=row.origin,
+        start_ms=row.start_ms,
+        end_ms=row.end_ms,
+        text=row.text,
+        stream_index=row.stream_index,
+        language=row.language,
+        confidence=row.confidence,
+        box=box,
+        sidecar=row.sidecar,
+    )

@@ -1,0 +1,30 @@
+"""Picking the one line of a tool's chatter that tells a person something."""
+
+import re
+from collections.abc import Iterable
+
+_ADDRESS = re.compile(r"\[([\w,:#/ .-]+?) @ 0x[0-9a-f]+\]\s*")
+_PATH = re.compile(r"file:input|\binput: ")
+#: What ffmpeg says after the line with the reason.
+_AFTERMATH = re.compile(
+    r"Conversion failed|Error opening (input|output)|Error while (filtering|decoding|opening)|"
+    r"Task finished|Terminating thread|Error sending|Nothing was written|Failed to inject|"
+    r"Error (submitting|binding|processing)|Error during demuxing|Could not open encoder|"
+    r"Decode error rate|Invalid data found when processing input|Last message repeated|"
+    r"No filtered frames|Finishing stream|Decoding error"
+)
+_MAX_CHARS = 200
+
+
+def useful_line(lines: Iterable[str]) -> str | None:
+    """The last line that states a reason, without addresses and our own file names."""
+    cleaned = [_ADDRESS.sub(r"\1: ", _PATH.sub("", line)).strip(" :") for line in lines]
+    cleaned = ["".join(c for c in line if c.isprintable())[:_MAX_CHARS] for line in cleaned if line]
+    reasons = [line for line in cleaned if not _AFTERMATH.search(line)]
+    return (reasons or cleaned or [None])[-1]
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's message, fit for the inside of a sentence."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return "".join(c for c in text if c.isprintable())[:_MAX_CHARS].rstrip(".")

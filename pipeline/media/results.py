@@ -1,0 +1,59 @@
+"""What splitting takes in and gives back, beside the records of :mod:`schemas.records`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from schemas.records import Cue, Shot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SidecarFile:
+    """A subtitle file beside the media. ``name`` is the name as submitted (``film.en.srt``)."""
+
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyframeFile:
+    """A keyframe as a JPEG in the work directory.
+
+    ``pts`` is in the video stream's time base (that of the :class:`~schemas.records.Shot`);
+    ``None`` for a picture.
+    """
+
+    shot_index: int
+    keyframe_index: int
+    at_ms: int
+    pts: int | None
+    width_px: int
+    height_px: int
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildUsage:
+    """CPU seconds, user and system together, of one child call."""
+
+    #: The child and everything it started.
+    cpu_seconds: float
+    #: ffmpeg itself, or the decoding of a picture.
+    decoder_cpu_seconds: float
+    #: Starting the interpreter and importing libraries.
+    startup_cpu_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitResult:
+    """Shots in order, covering the presentation without gaps, and what stands for them.
+
+    ``audio_path`` is mono 16 kHz FLAC whose first sample is the start of the presentation;
+    ``None`` where there is no sound. ``notes`` are sentences for a person about what was left out.
+    """
+
+    shots: tuple[Shot, ...]
+    keyframes: tuple[KeyframeFile, ...]
+    audio_path: Path | None
+    cues: tuple[Cue, ...]
+    usage: ChildUsage
+    notes: tuple[str, ...]

@@ -1,0 +1,22 @@
+"""What the registry knows about a model without importing its libraries."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from pipeline.models.base import ModelInfo
+
+JSON: TypeAlias = "str | int | float | bool | None | list[JSON] | dict[str, JSON]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelEntry:
+    """A model by name; fingerprints are computed from ``info`` alone.
+
+    ``factory`` is ``"package.module:Class"``, imported only when the model is created.
+    ``options`` are keyword arguments for the factory besides ``info``.
+    """
+
+    info: ModelInfo
+    factory: str
+    options: Mapping[str, JSON] = field(default_factory=dict)

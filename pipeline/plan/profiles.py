@@ -1,0 +1,169 @@
+"""Profiles: which model speaks in which role, and with which parameters."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.config import Settings
+from pipeline.errors import ConfigurationError
+from pipeline.models.entry import ModelEntry
+from pipeline.models.hub.entries import from_settings
+from pipeline.models.registry import find_entry
+from pipeline.plan.graph import STAGES
+from pipeline.stages.base import StageSpec
+from schemas.messages import JobMessage
+from schemas.plans import JobPlan, ModelRef, StagePlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """``models``: role → name in the registry; ``parameters``: stage → overrides."""
+
+    models: Mapping[str, str]
+    parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+PROFILES: Mapping[str, Profile] = {
+    # Real weights that come as packages: no hub, no GPU.
+    "offline": Profile(
+        models={
+            "vision": "efficientnet-lite0",
+            "ocr": "rapidocr",
+            "speech": "whisper-base",
+            "text": "minilm",
+        }
+    ),
+    # Larger models from a model hub or local folders, through transformers.
+    "hub": Profile(
+        models={
+            "vision": "siglip2-base",
+            "labels": "siglip2-base-text",
+            "ocr": "rapidocr",
+            "speech": "whisper-large-v3-turbo",
+            "text": "multilingual-minilm",
+            "caption": "blip-base",
+        }
+    ),
+}
+
+
+def profile_named(name: str, settings: Settings) -> Profile:
+    """A shipped profile, or one of the settings' own on top of the one it extends.
+
+    Raises:
+        ConfigurationError: there is none of that name, or profiles extend each other in a circle.
+    """
+    seen: list[str] = []
+    chain = []
+    while name in settings.profiles:
+        if name in seen:
+            raise ConfigurationError(f"the profiles {', '.join(seen)} extend each other")
+        seen.append(name)
+        chain.append(settings.profiles[name])
+        name = chain[-1].extends
+        if name in PROFILES and name in seen:
+            break
+    if name not in PROFILES:
+        known = ", ".join(sorted({*PROFILES, *settings.profiles}))
+        raise ConfigurationError(f"there is no profile {name!r}; known are: {known}")
+    models = dict(PROFILES[name].models)
+    parameters = {stage: dict(values) for stage, values in PROFILES[name].parameters.items()}
+    for options in reversed(chain):
+        models.update(options.models)
+        for stage, values in options.parameters.items():
+            parameters.setdefault(stage, {}).update(values)
+    return Profile(models={role: found for role, found in models.items() if found}, parameters=parameters)
+
+
+def model_entry(name: str, settings: Settings) -> ModelEntry:
+    """The registry's entry ``name``, or the settings' own model of that name."""
+    options = settings.models.get(name)
+    if options is None:
+        return find_entry(name)
+    return from_settings(
+        name, **{key: value for key, value in options.model_dump().items() if value is not None}
+    )
+
+
+def resolve_plan(message: JobMessage, settings: Settings) -> JobPlan:
+    """Every stage's models and full parameters for a job.
+
+    Raises:
+        ConfigurationError: an unknown profile, model, stage or parameter, or a wrong value.
+    """
+    name = message.profile or settings.profile
+    profile = profile_named(name, settings)
+    overrides: dict[str, dict[str, Any]] = {
+        stage: dict(values) for stage, values in profile.parameters.items()
+    }
+    for stage, values in message.parameters.items():
+        overrides.setdefault(stage, {}).update(values)
+    labels = message.labels if message.labels is not None else settings.labels
+    if labels is not None:
+        overrides.setdefault("fuse", {}).update(
+            labels=list(labels), label_set_name=message.label_set
+        )
+    for stage in overrides:
+        if stage not in STAGES:
+            raise ConfigurationError(
+                f"there is no stage {stage!r} to set parameters of; known are: {', '.join(STAGES)}"
+            )
+    return JobPlan(
+        profile=name,
+        stages={
+            spec.name: StagePlan(
+                parameters=full_parameters(spec, overrides.get(spec.name, {})),
+                models=_stage_models(spec, profile, name, settings),
+            )
+            for spec in STAGES.values()
+        },
+    )
+
+
+def full_parameters(spec: StageSpec, given: Mapping[str, Any]) -> dict[str, Any]:
+    """``given`` on top of the stage's defaults, as JSON values."""
+    value: dict[str, Any] = TypeAdapter(spec.params).dump_python(
+        build_parameters(spec, given), mode="json"
+    )
+    return value
+
+
+def build_parameters(spec: StageSpec, given: Mapping[str, Any]) -> Any:
+    """The stage's parameter object.
+
+    Raises:
+        ConfigurationError: an unknown name or a wrong value.
+    """
+    known = [known.name for known in fields(spec.params)]
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise ConfigurationError(
+            f"stage {spec.name} has no parameter {unknown[0]!r}; "
+            f"known are: {', '.join(known) or 'none'}"
+        )
+    try:
+        return TypeAdapter(spec.params).validate_python(dict(given))
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise ConfigurationError(
+            f"parameter {spec.name}.{where} is wrong: {problem['msg']}"
+        ) from error
+
+
+def _stage_models(
+    spec: StageSpec, profile: Profile, profile_name: str, settings: Settings
+) -> dict[str, ModelRef]:
+    refs = {}
+    for role in spec.roles:
+        if role in profile.models:
+            info = model_entry(profile.models[role], settings).info
+            refs[role] = ModelRef(name=info.name, revision=info.revision)
+        elif role not in spec.optional_roles:
+            raise ConfigurationError(
+                f"profile {profile_name!r} names no model for {role!r}, which stage "
+                f"{spec.name} needs"
+            )
+    return refs

@@ -1,0 +1,42 @@
+"""Everything one process needs to do the work, built once from the settings."""
+
+from pathlib import Path
+
+from pipeline.config import Settings
+from pipeline.db.engine import Database, open_database
+from pipeline.db.jobs import PlanCache
+from pipeline.media import MediaLimits
+from pipeline.models.pool import ModelPool
+from pipeline.plan.profiles import model_entry
+from pipeline.storage.artifacts import ArtifactStore
+from pipeline.storage.s3 import S3Settings
+from pipeline.storage.scratch import ScratchSpace
+from pipeline.storage.stores import Stores
+
+
+class Runtime:
+    """Database, stores and models of one process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.database: Database = open_database(settings.database_url)
+        self.stores = Stores(S3Settings(**settings.s3.model_dump()))
+        cache = settings.cache_dir or settings.scratch_path / "artifacts"
+        self.artifacts = ArtifactStore(settings.artifacts_uri, self.stores, cache_dir=Path(cache))
+        self.scratch = ScratchSpace(settings.scratch_path / "media", settings.scratch_max_bytes)
+        self.models = ModelPool(
+            device=settings.device, find_entry=lambda name: model_entry(name, settings)
+        )
+        self.plans = PlanCache()
+        media = settings.media
+        self.limits = MediaLimits(
+            wall_seconds=media.wall_seconds,
+            cpu_seconds=media.cpu_seconds,
+            memory_bytes=media.memory_bytes,
+            max_pixels=media.max_pixels,
+            max_duration_seconds=media.max_duration_seconds,
+        )
+
+    def close(self) -> None:
+        self.models.close()
+        self.database.close()

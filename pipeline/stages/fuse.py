@@ -1,0 +1,78 @@
+"""fuse: what was seen, heard and read in each shot → tags, classes and a joint embedding."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from pipeline.fusion.evidence import align
+from pipeline.fusion.late import FUSER_NAME, FUSER_REVISION, LateFuser, LateFusionParams
+from pipeline.models.base import ImageFeatures, ModelInfo
+from pipeline.stages.base import Models, StageInputs, StageOutput, StageSpec
+from schemas.records import FloatArray
+
+
+def run(inputs: StageInputs, params: LateFusionParams, models: Models) -> StageOutput:
+    pictures = _pictures(inputs)
+    vectors = inputs.arrays("cue_vectors").get("vectors")
+    if vectors is None:
+        vectors = np.zeros((0, 0), np.float32)
+    vision = models.get("vision")
+
+    def embed(role: str) -> Callable[[Sequence[str]], FloatArray]:
+        return lambda texts: np.stack(models.infer(role, list(texts)))
+
+    fuser = LateFuser(
+        params,
+        image_class_names=vision.class_names,
+        image_space=vision.space,
+        text_space=models.get("text").space,
+        embed_text=embed("text"),
+        embed_labels=embed("labels") if models.has("labels") else None,
+    )
+    result = fuser.fuse(align(inputs.shots(), pictures, inputs.cues(), vectors))
+    return StageOutput(
+        records={
+            "tags": result.tags,
+            "classifications": result.classifications,
+            "embeddings": result.embeddings,
+        }
+    )
+
+
+def _pictures(inputs: StageInputs) -> dict[int, list[ImageFeatures]]:
+    """Picture features by shot, from the arrays of the vision stage."""
+    arrays = inputs.arrays("picture_features")
+    pictures: dict[int, list[ImageFeatures]] = defaultdict(list)
+    if not arrays:
+        return pictures
+    scores = arrays.get("class_scores")
+    for row, shot_index in enumerate(arrays["shot_index"]):
+        pictures[int(shot_index)].append(
+            ImageFeatures(
+                embedding=arrays["embedding"][row],
+                class_scores=None if scores is None else scores[row],
+            )
+        )
+    return pictures
+
+
+SPEC = StageSpec(
+    name="fuse",
+    queue="device",
+    code_version=1,
+    kinds=frozenset({"video", "image", "audio"}),
+    inputs=("shots", "picture_features", "cues", "cue_vectors"),
+    outputs=("tags", "classifications", "embeddings"),
+    roles=("vision", "text", "labels"),
+    optional_roles=frozenset({"labels"}),
+    own_model=ModelInfo(
+        name=FUSER_NAME,
+        revision=FUSER_REVISION,
+        task="fusion",
+        licence="Apache-2.0",
+        source="mediaweave",
+    ),
+    params=LateFusionParams,
+    run=run,
+)

@@ -1,0 +1,104 @@
+"""Derived blobs - keyframes, audio, exports - addressed by their content."""
+
+import hashlib
+import re
+from pathlib import Path
+from uuid import uuid4
+
+from pipeline.errors import ContractError, ObjectNotFoundError, SourceError
+from pipeline.storage.base import ObjectStore
+from pipeline.storage.files import hash_file
+from pipeline.storage.local import SCHEME as LOCAL_SCHEME
+from pipeline.storage.local import normalise_uri, path_of
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class ArtifactStore:
+    """Blobs under ``root/ab/cd/<sha256>``. Putting one twice writes it once; none ever changes.
+
+    ``root_uri``: a folder (path or ``file://``) or ``s3://bucket/prefix``. ``cache_dir`` keeps what
+    :meth:`local_path` downloads; it is not used for a local root. Safe for threads and processes.
+    All methods raise as :class:`~pipeline.storage.base.ObjectStore` does.
+    """
+
+    def __init__(self, root_uri: str, stores: ObjectStore, cache_dir: Path) -> None:
+        self._root = normalise_uri(root_uri).rstrip("/")
+        self._stores = stores
+        self._cache_dir = cache_dir
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the artifacts are plain files of this machine."""
+        return self._root.startswith(LOCAL_SCHEME)
+
+    def put_file(self, path: Path, media_type: str) -> str:
+        """Store a copy of the file; its sha256."""
+        sha256 = hash_file(path)
+        if not self._has(sha256, path.stat().st_size):
+            self._stores.write_file(self.uri(sha256), path, media_type)
+        return sha256
+
+    def put_bytes(self, data: bytes, media_type: str) -> str:
+        """Store the bytes; their sha256."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        if not self._has(sha256, len(data)):
+            self._stores.write_bytes(self.uri(sha256), data, media_type)
+        return sha256
+
+    def uri(self, sha256: str) -> str:
+        """Where the blob is, or would be.
+
+        Raises:
+            ContractError: not 64 lower-case hexadecimal digits.
+        """
+        return f"{self._root}/{_key(sha256)}"
+
+    def local_path(self, sha256: str) -> Path:
+        """The blob as a local file, not to be changed: downloaded once where the root is remote.
+
+        Raises:
+            ObjectNotFoundError: no such artifact.
+            SourceError: the stored bytes are not what was put.
+        """
+        if self.is_local:
+            self._stores.head(self.uri(sha256))
+            return path_of(self.uri(sha256))
+        cached = self._cache_dir / _key(sha256)
+        if not cached.is_file():
+            # Under a name of its own until it is known to be right.
+            arriving = cached.with_name(f".part-{uuid4().hex}")
+            fetched = self._stores.fetch(self.uri(sha256), arriving)
+            if fetched.sha256 != sha256:
+                arriving.unlink()
+                raise self._damaged(sha256)
+            arriving.replace(cached)
+        return cached
+
+    def read_bytes(self, sha256: str) -> bytes:
+        """The blob in memory.
+
+        Raises:
+            ObjectNotFoundError: no such artifact.
+            SourceError: the stored bytes are not what was put.
+        """
+        data = self._stores.read_bytes(self.uri(sha256))
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise self._damaged(sha256)
+        return data
+
+    def _has(self, sha256: str, size_bytes: int) -> bool:
+        # The size tells a blob apart that a full disk or a power cut truncated long ago.
+        try:
+            return self._stores.head(self.uri(sha256)).size_bytes == size_bytes
+        except ObjectNotFoundError:
+            return False
+
+    def _damaged(self, sha256: str) -> SourceError:
+        return SourceError(f"the artifact {self.uri(sha256)} is damaged: delete it and run again")
+
+
+def _key(sha256: str) -> str:
+    if not _SHA256.fullmatch(sha256):
+        raise ContractError(f"expected a sha256 in hexadecimal, got {sha256!r}")
+    return f"{sha256[:2]}/{sha256[2:4]}/{sha256}"

@@ -1,0 +1,65 @@
+"""Local files done with care: hashing, and writes that are whole or absent."""
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader
+from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
+
+from pipeline.errors import ConfigurationError, PipelineError, ResourceExhaustedError
+
+#: Large enough that hashing and copying run outside the interpreter lock most of the time.
+CHUNK_BYTES = 1 << 20
+
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def hash_stream(stream: BufferedReader) -> str:
+    """Hexadecimal SHA-256 of what is left of the stream."""
+    return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def hash_file(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file of ours; raises ``OSError`` as it comes."""
+    with path.open("rb") as stream:
+        return hash_stream(stream)
+
+
+@contextmanager
+def replacing(destination: Path) -> Iterator[BinaryIO]:
+    """A new file that takes the place of ``destination`` when the block ends without an error.
+
+    The bytes are on the disk before the name is: a crash leaves the old file or the new one.
+    Folders are made. Inside the block, only writing to the file may raise ``OSError``.
+
+    Raises:
+        ResourceExhaustedError: the disk is full.
+        ConfigurationError: the folder cannot be written.
+    """
+    temporary = destination.with_name(f".part-{uuid4().hex}")
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(destination)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise translate_write_error(error, destination) from error
+
+
+def translate_write_error(error: OSError, path: Path) -> PipelineError:
+    """What a failed write means: a full disk passes, a folder we may not write does not."""
+    if error.errno in _NO_SPACE:
+        return ResourceExhaustedError(f"no space left to write {path}: free some disk space")
+    return ConfigurationError(
+        f"cannot write {path}: {error.strerror or error}; check the folder and its permissions"
+    )

@@ -1,0 +1,58 @@
+"""One door to all object stores: the URI's scheme chooses."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.errors import ConfigurationError
+from pipeline.storage import local, s3
+from pipeline.storage.base import FetchedObject, ObjectInfo, ObjectStore, OnSkip, printable
+
+
+class Stores:
+    """An :class:`ObjectStore` for ``file://`` and ``s3://`` URIs alike."""
+
+    def __init__(self, s3_settings: s3.S3Settings) -> None:
+        self._stores: dict[str, ObjectStore] = {
+            local.SCHEME: local.LocalStore(),
+            s3.SCHEME: s3.S3Store(s3_settings),
+        }
+
+    def list(self, uri: str, *, on_skip: OnSkip | None = None) -> Iterator[ObjectInfo]:
+        return self._store(uri).list(uri, on_skip=on_skip)
+
+    def siblings(self, uri: str) -> Iterator[ObjectInfo]:
+        return self._store(uri).siblings(uri)
+
+    def head(self, uri: str) -> ObjectInfo:
+        return self._store(uri).head(uri)
+
+    def exists(self, uri: str) -> bool:
+        return self._store(uri).exists(uri)
+
+    def fetch(
+        self,
+        uri: str,
+        destination: Path,
+        *,
+        version: str | None = None,
+        max_bytes: int | None = None,
+    ) -> FetchedObject:
+        return self._store(uri).fetch(uri, destination, version=version, max_bytes=max_bytes)
+
+    def read_bytes(self, uri: str, *, max_bytes: int | None = None) -> bytes:
+        return self._store(uri).read_bytes(uri, max_bytes=max_bytes)
+
+    def write_file(self, uri: str, path: Path, media_type: str) -> None:
+        self._store(uri).write_file(uri, path, media_type)
+
+    def write_bytes(self, uri: str, data: bytes, media_type: str) -> None:
+        self._store(uri).write_bytes(uri, data, media_type)
+
+    def check(self, uri: str) -> None:
+        self._store(uri).check(uri)
+
+    def _store(self, uri: str) -> ObjectStore:
+        for scheme, store in self._stores.items():
+            if uri.startswith(scheme):
+                return store
+        raise ConfigurationError(f"{printable(uri)} begins with neither file:// nor s3://")

@@ -1,0 +1,34 @@
+"""Messages from outside: what a job submission looks like, whatever carries it."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
+Source = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+
+
+class JobMessage(BaseModel):
+    """A job: analyse these sources under this profile."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sources: tuple[Source, ...] = Field(
+        min_length=1,
+        max_length=10_000,
+        description="Files, folders or s3://bucket/prefix; a folder or prefix is listed whole.",
+    )
+    profile: Name | None = Field(None, description="Profile name; the settings' own if absent.")
+    name: Name | None = Field(None, description="A name for people; made of the sources if absent.")
+    job_key: Name | None = Field(
+        None, description="Submitting the same key again returns the job there is."
+    )
+    priority: int = Field(0, ge=-100, le=100, description="Higher goes first.")
+    labels: tuple[Name, ...] | None = Field(
+        None, max_length=10_000, description="The user's own labels to classify against."
+    )
+    label_set: Name = Field("custom", description="Name under which the labels' classes are stored.")
+    parameters: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description='Overrides of stage parameters, by stage: {"split": {"min_shot_ms": 500}}.',
+    )

@@ -1,0 +1,418 @@
+"""The tables. Migrations are the only way one changes; ``docs/database.md`` explains them.
+
+Work: ``job`` → ``job_item`` → ``location`` → ``asset`` → ``stage_run``. Results: every result row
+carries the ``stage_run_id`` that made it; ``head`` says which run of a stage analysts see.
+"""
+
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from schemas.types import Id, Json, UtcDateTime, utc_now
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+STAGE_RUN_STATES = ("waiting", "queued", "running", "succeeded", "failed", "cancelled")
+JOB_STATES = ("expanding", "running", "done", "failed", "cancelled")
+ITEM_STATES = ("pending", "running", "done", "failed", "cancelled")
+
+
+def _one_of(column: str, values: tuple[str, ...], name: str) -> CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=name)
+
+
+def _id() -> Column[int]:
+    return Column("id", Id, primary_key=True, autoincrement=True)
+
+
+def _run_key() -> Column[int]:
+    return Column("stage_run_id", Id, ForeignKey("stage_run.id"), primary_key=True)
+
+
+def _asset_ref() -> Column[int]:
+    return Column("asset_id", Id, ForeignKey("asset.id"), nullable=False, index=True)
+
+
+def _span() -> tuple[Column[int], Column[int]]:
+    return (
+        Column("start_ms", Id, nullable=False),
+        Column("end_ms", Id, nullable=False),
+    )
+
+
+def _shot_index() -> Column[int]:
+    return Column("shot_index", Integer, primary_key=True, autoincrement=False)
+
+
+asset = Table(
+    "asset",
+    metadata,
+    _id(),
+    Column("sha256", String(64), nullable=False, unique=True),
+    Column("kind", String(16), nullable=False),
+    Column("container", String(64), nullable=False),
+    Column("size_bytes", Id, nullable=False),
+    Column("duration_ms", Id),
+    Column("width_px", Integer),
+    Column("height_px", Integer),
+    Column("frame_rate", Float),
+    Column("has_audio", Boolean, nullable=False),
+    Column("ingested_at", UtcDateTime, nullable=False, default=utc_now()),
+    CheckConstraint("kind IN ('video', 'image', 'audio')", name="kind"),
+)
+
+location = Table(
+    "location",
+    metadata,
+    _id(),
+    Column("uri", Text, nullable=False),
+    # Empty where a listing gives none, so that the unique constraint holds on every database.
+    Column("etag", Text, nullable=False, default=""),
+    # The store's version of the bytes that were ingested.
+    Column("version", Text),
+    Column("size_bytes", Id),
+    Column("is_current", Boolean, nullable=False, default=True),
+    Column("asset_id", Id, ForeignKey("asset.id"), index=True),
+    Column("first_seen_at", UtcDateTime, nullable=False, default=utc_now()),
+    UniqueConstraint("uri", "etag"),
+)
+
+sidecar = Table(
+    "sidecar",
+    metadata,
+    Column("location_id", Id, ForeignKey("location.id"), primary_key=True),
+    Column("uri", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    # The content is stored as the artifact of this digest.
+    Column("sha256", String(64), nullable=False),
+)
+
+stream = Table(
+    "stream",
+    metadata,
+    Column("asset_id", Id, ForeignKey("asset.id"), primary_key=True),
+    Column("stream_index", Integer, primary_key=True, autoincrement=False),
+    Column("kind", String(16), nullable=False),
+    Column("codec", String(64)),
+    Column("language", String(32)),
+    Column("title", Text),
+    Column("is_default", Boolean, nullable=False),
+    Column("width_px", Integer),
+    Column("height_px", Integer),
+    Column("frame_rate", Float),
+    Column("sample_rate_hz", Integer),
+    Column("channels", Integer),
+    Column("time_base_num", Integer),
+    Column("time_base_den", Integer),
+)
+
+job = Table(
+    "job",
+    metadata,
+    _id(),
+    Column("job_key", Text, unique=True),
+    Column("name", Text, nullable=False),
+    Column("priority", Integer, nullable=False, default=0),
+    Column("profile", Text, nullable=False),
+    Column("sources", Json, nullable=False),
+    # The resolved plan (models and parameters of every stage), so that a later change of the
+    # profile does not change a job under way.
+    Column("plan", Json, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("files_skipped", Id, nullable=False, default=0),
+    Column("submitted_at", UtcDateTime, nullable=False, default=utc_now()),
+    Column("finished_at", UtcDateTime),
+    _one_of("state", JOB_STATES, "state"),
+)
+
+job_item = Table(
+    "job_item",
+    metadata,
+    Column("job_id", Id, ForeignKey("job.id"), primary_key=True),
+    Column("location_id", Id, ForeignKey("location.id"), primary_key=True),
+    Column("asset_id", Id, ForeignKey("asset.id")),
+    Column("state", String(16), nullable=False),
+    _one_of("state", ITEM_STATES, "state"),
+    Index("ix_job_item_job_id_state", "job_id", "state"),
+    Index("ix_job_item_location_id", "location_id"),
+    Index("ix_job_item_asset_id", "asset_id"),
+)
+
+model = Table(
+    "model",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False),
+    Column("revision", Text, nullable=False),
+    Column("task", Text, nullable=False),
+    Column("licence", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("sha256", String(64)),
+    UniqueConstraint("name", "revision"),
+)
+
+stage_run = Table(
+    "stage_run",
+    metadata,
+    _id(),
+    # An ingest run starts from a location; its asset is known when it has succeeded.
+    Column("asset_id", Id, ForeignKey("asset.id")),
+    Column("location_id", Id, ForeignKey("location.id")),
+    Column("job_id", Id, ForeignKey("job.id")),
+    Column("stage", String(32), nullable=False),
+    Column("queue", String(16), nullable=False),
+    Column("fingerprint", String(64), nullable=False),
+    Column("code_version", Integer, nullable=False),
+    Column("params", Json, nullable=False),
+    # What went in, by name and digest. With stage, code_version, params and models: the fingerprint.
+    Column("inputs", Json, nullable=False),
+    # The model whose output the rows are; all models a run used are in stage_run_model.
+    Column("model_id", Id, ForeignKey("model.id")),
+    Column("priority", Integer, nullable=False, default=0),
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False, default=0),
+    Column("lease_token", String(36)),
+    Column("lease_owner", Text),
+    Column("lease_expires_at", UtcDateTime),
+    Column("not_before", UtcDateTime),
+    Column("published_at", UtcDateTime),
+    Column("created_at", UtcDateTime, nullable=False, default=utc_now()),
+    Column("started_at", UtcDateTime),
+    Column("finished_at", UtcDateTime),
+    Column("seconds", Float),
+    Column("device_seconds", Float),
+    # CPU seconds by kind (decoder, model, start-up, all); what make bench adds up.
+    Column("cpu_seconds", Json),
+    Column("error_class", String(64)),
+    Column("error_text", Text),
+    # Digest of each output, by name: what the fingerprints of the next stages are made of.
+    Column("outputs", Json),
+    Column("notes", Json),
+    _one_of("state", STAGE_RUN_STATES, "state"),
+    UniqueConstraint("asset_id", "stage", "fingerprint"),
+    UniqueConstraint("location_id", "stage", "fingerprint"),
+    Index(
+        "ix_stage_run_due",
+        "queue",
+        "priority",
+        "id",
+        sqlite_where=text("state = 'queued'"),
+        postgresql_where=text("state = 'queued'"),
+    ),
+    Index(
+        "ix_stage_run_lease_expires_at",
+        "lease_expires_at",
+        sqlite_where=text("state = 'running'"),
+        postgresql_where=text("state = 'running'"),
+    ),
+    Index("ix_stage_run_job_id_stage_state", "job_id", "stage", "state"),
+)
+
+stage_run_input = Table(
+    "stage_run_input",
+    metadata,
+    _run_key(),
+    Column("input_run_id", Id, ForeignKey("stage_run.id"), primary_key=True),
+)
+
+stage_run_model = Table(
+    "stage_run_model",
+    metadata,
+    _run_key(),
+    Column("role", String(32), primary_key=True),
+    Column("model_id", Id, ForeignKey("model.id"), nullable=False),
+)
+
+head = Table(
+    "head",
+    metadata,
+    Column("asset_id", Id, ForeignKey("asset.id"), primary_key=True),
+    Column("stage", String(32), primary_key=True),
+    Column("stage_run_id", Id, ForeignKey("stage_run.id"), nullable=False, index=True),
+    Column("flipped_at", UtcDateTime, nullable=False, default=utc_now()),
+)
+
+artifact = Table(
+    "artifact",
+    metadata,
+    _run_key(),
+    Column("name", String(64), primary_key=True),
+    Column("sha256", String(64), nullable=False, index=True),
+    Column("media_type", String(64), nullable=False),
+    Column("size_bytes", Id, nullable=False),
+)
+
+shot = Table(
+    "shot",
+    metadata,
+    _run_key(),
+    _shot_index(),
+    _asset_ref(),
+    *_span(),
+    Column("start_pts", Id),
+    Column("end_pts", Id),
+    Column("time_base_num", Integer),
+    Column("time_base_den", Integer),
+)
+
+keyframe = Table(
+    "keyframe",
+    metadata,
+    _run_key(),
+    _shot_index(),
+    Column("keyframe_index", Integer, primary_key=True, autoincrement=False),
+    _asset_ref(),
+    Column("at_ms", Id, nullable=False),
+    Column("pts", Id),
+    Column("width_px", Integer, nullable=False),
+    Column("height_px", Integer, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("uri", Text, nullable=False),
+)
+
+cue = Table(
+    "cue",
+    metadata,
+    _run_key(),
+    Column("cue_index", Integer, primary_key=True, autoincrement=False),
+    _asset_ref(),
+    Column("origin", String(16), nullable=False),
+    Column("stream_index", Integer),
+    Column("sidecar", Text),
+    Column("language", String(32)),
+    *_span(),
+    Column("text", Text, nullable=False),
+    Column("confidence", Float),
+    Column("box_left", Float),
+    Column("box_top", Float),
+    Column("box_width", Float),
+    Column("box_height", Float),
+    CheckConstraint("origin IN ('subtitle', 'speech', 'ocr')", name="origin"),
+)
+
+label = Table("label", metadata, _id(), Column("name", Text, nullable=False, unique=True))
+
+taxonomy = Table("taxonomy", metadata, _id(), Column("name", Text, nullable=False, unique=True))
+
+tag = Table(
+    "tag",
+    metadata,
+    _run_key(),
+    _shot_index(),
+    Column("label_id", Id, ForeignKey("label.id"), primary_key=True),
+    _asset_ref(),
+    *_span(),
+    Column("score", Float, nullable=False),
+    Column("visual_score", Float),
+    Column("audio_score", Float),
+    Column("text_score", Float),
+    CheckConstraint("score >= 0 AND score <= 1", name="score"),
+    Index("ix_tag_label_id_score", "label_id", "score"),
+)
+
+classification = Table(
+    "classification",
+    metadata,
+    _run_key(),
+    _shot_index(),
+    Column("taxonomy_id", Id, ForeignKey("taxonomy.id"), primary_key=True),
+    Column("label_id", Id, ForeignKey("label.id"), primary_key=True),
+    _asset_ref(),
+    Column("score", Float, nullable=False),
+    CheckConstraint("score >= 0 AND score <= 1", name="score"),
+)
+
+caption = Table(
+    "caption",
+    metadata,
+    _run_key(),
+    _shot_index(),
+    _asset_ref(),
+    *_span(),
+    Column("text", Text, nullable=False),
+    Column("language", String(32), nullable=False),
+)
+
+embedding = Table(
+    "embedding",
+    metadata,
+    _run_key(),
+    _shot_index(),
+    Column("space", Text, primary_key=True),
+    _asset_ref(),
+    *_span(),
+    Column("dimension", Integer, nullable=False),
+    # float32, little endian, L2-normalised.
+    Column("vector", LargeBinary, nullable=False),
+    Index("ix_embedding_space", "space"),
+)
+
+correction = Table(
+    "correction",
+    metadata,
+    _id(),
+    _asset_ref(),
+    # Half-open span the correction holds for; NULL: the whole asset.
+    Column("start_ms", Id),
+    Column("end_ms", Id),
+    Column("label_id", Id, ForeignKey("label.id"), nullable=False),
+    Column("verdict", String(16), nullable=False),
+    Column("author", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False, default=utc_now()),
+    CheckConstraint("verdict IN ('right', 'wrong')", name="verdict"),
+)
+
+schedule = Table(
+    "schedule",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False, unique=True),
+    Column("cron", Text, nullable=False),
+    Column("time_zone", Text, nullable=False),
+    Column("message", Json, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("next_fire_at", UtcDateTime, index=True),
+)
+
+campaign = Table(
+    "campaign",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False, unique=True),
+    Column("plan", Json, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False, default=utc_now()),
+    Column("switched_at", UtcDateTime),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    _id(),
+    Column("topic", Text, nullable=False),
+    Column("body", Json, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False, default=utc_now()),
+    Column("sent_at", UtcDateTime, index=True),
+)

@@ -1,0 +1,142 @@
+"""The views analysts query: the public face of the database, alike on SQLite and PostgreSQL.
+
+They show head results only. Column names and their order are promised: add at the end, never
+rename. ``migrations/env.py`` rebuilds them whenever a migration runs.
+"""
+
+# One uri per asset: the oldest place where it still is, else the oldest place it ever was.
+_ASSET_URI = """
+    (SELECT l.uri FROM location l WHERE l.asset_id = {asset}.{key}
+     ORDER BY l.is_current DESC, l.id LIMIT 1)
+"""
+
+
+def _uri(table: str, key: str = "asset_id") -> str:
+    return _ASSET_URI.format(asset=table, key=key).strip()
+
+
+# The status of a location follows the newest job that asked for it.
+_ITEM_STATUS = """
+    COALESCE((SELECT CASE i.state WHEN 'cancelled' THEN 'pending' ELSE i.state END
+              FROM job_item i WHERE {condition} ORDER BY i.job_id DESC LIMIT 1), {default})
+"""
+
+_V_ASSETS = f"""
+SELECT a.id AS asset_id, {_uri("a", "id")} AS uri, a.sha256, a.kind, a.duration_ms,
+       a.width_px AS width, a.height_px AS height, a.frame_rate, a.has_audio,
+       {_ITEM_STATUS.format(condition="i.asset_id = a.id", default="'pending'").strip()} AS status,
+       a.ingested_at, a.size_bytes
+FROM asset a
+UNION ALL
+SELECT NULL, l.uri, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+       {_ITEM_STATUS.format(condition="i.location_id = l.id", default="'pending'").strip()},
+       NULL, l.size_bytes
+FROM location l
+WHERE l.asset_id IS NULL AND l.is_current
+"""
+
+_V_SHOTS = f"""
+SELECT s.asset_id, {_uri("s")} AS uri, s.shot_index, s.start_ms, s.end_ms,
+       k.at_ms AS keyframe_ms, k.uri AS keyframe_uri, s.stage_run_id
+FROM head h
+JOIN shot s ON s.stage_run_id = h.stage_run_id
+LEFT JOIN keyframe k ON k.stage_run_id = s.stage_run_id AND k.shot_index = s.shot_index
+                    AND k.keyframe_index = 0
+WHERE h.stage = 'split'
+"""
+
+_V_CUES = f"""
+SELECT c.asset_id, {_uri("c")} AS uri, c.origin, c.stream_index, c.language, c.start_ms, c.end_ms,
+       c.text, c.confidence, m.name AS model, c.stage_run_id, c.sidecar, m.revision AS model_revision
+FROM head h
+JOIN cue c ON c.stage_run_id = h.stage_run_id
+JOIN stage_run r ON r.id = h.stage_run_id
+LEFT JOIN model m ON m.id = r.model_id
+WHERE h.stage IN ('split', 'speech', 'ocr')
+"""
+
+_MODALITIES = """substr(CASE WHEN t.visual_score IS NULL THEN '' ELSE ',visual' END
+       || CASE WHEN t.audio_score IS NULL THEN '' ELSE ',audio' END
+       || CASE WHEN t.text_score IS NULL THEN '' ELSE ',text' END, 2)"""
+
+_V_TAGS = f"""
+SELECT t.asset_id, {_uri("t")} AS uri, t.shot_index, t.start_ms, t.end_ms, n.name AS label, t.score,
+       {_MODALITIES} AS modalities, m.name AS model, m.revision AS model_revision, t.stage_run_id,
+       t.visual_score, t.audio_score, t.text_score
+FROM head h
+JOIN tag t ON t.stage_run_id = h.stage_run_id
+JOIN label n ON n.id = t.label_id
+JOIN stage_run r ON r.id = h.stage_run_id
+LEFT JOIN model m ON m.id = r.model_id
+WHERE h.stage = 'fuse'
+  AND NOT EXISTS (SELECT 1 FROM correction x
+                  WHERE x.asset_id = t.asset_id AND x.label_id = t.label_id
+                    AND (x.start_ms IS NULL
+                         OR (x.start_ms <= t.start_ms AND t.end_ms <= x.end_ms)))
+UNION ALL
+SELECT x.asset_id, {_uri("x")}, s.shot_index, s.start_ms, s.end_ms, n.name, 1.0,
+       'person', 'person', x.author, NULL, NULL, NULL, NULL
+FROM correction x
+JOIN label n ON n.id = x.label_id
+JOIN head h ON h.asset_id = x.asset_id AND h.stage = 'split'
+JOIN shot s ON s.stage_run_id = h.stage_run_id
+           AND (x.start_ms IS NULL OR (x.start_ms <= s.start_ms AND s.end_ms <= x.end_ms))
+WHERE x.verdict = 'right'
+"""
+
+_V_CLASSIFICATIONS = f"""
+SELECT c.asset_id, {_uri("c")} AS uri, c.shot_index, x.name AS taxonomy, n.name AS class, c.score,
+       m.name AS model, m.revision AS model_revision, c.stage_run_id
+FROM head h
+JOIN classification c ON c.stage_run_id = h.stage_run_id
+JOIN taxonomy x ON x.id = c.taxonomy_id
+JOIN label n ON n.id = c.label_id
+JOIN stage_run r ON r.id = h.stage_run_id
+LEFT JOIN model m ON m.id = r.model_id
+WHERE h.stage = 'fuse'
+"""
+
+_V_CAPTIONS = f"""
+SELECT c.asset_id, {_uri("c")} AS uri, c.shot_index, c.start_ms, c.end_ms, c.text, c.language,
+       m.name AS model, m.revision AS model_revision, c.stage_run_id
+FROM head h
+JOIN caption c ON c.stage_run_id = h.stage_run_id
+JOIN stage_run r ON r.id = h.stage_run_id
+LEFT JOIN model m ON m.id = r.model_id
+WHERE h.stage = 'caption'
+"""
+
+# No portable SQL subtracts two timestamps, so the seconds are stored by the run that measured them.
+_V_STAGE_RUNS = f"""
+SELECT r.id AS stage_run_id, r.asset_id,
+       COALESCE((SELECT l.uri FROM location l WHERE l.id = r.location_id), {_uri("r")}) AS uri,
+       r.stage, r.state, r.attempt, r.fingerprint, r.started_at, r.finished_at, r.seconds,
+       r.device_seconds, r.error_class, r.error_text, r.job_id, r.queue,
+       m.name AS model, m.revision AS model_revision,
+       CASE WHEN EXISTS (SELECT 1 FROM head h WHERE h.stage_run_id = r.id) THEN 1 ELSE 0 END AS is_head
+FROM stage_run r
+LEFT JOIN model m ON m.id = r.model_id
+"""
+
+_V_JOBS = """
+SELECT j.id AS job_id, j.name, j.priority, j.submitted_at, j.finished_at,
+       COUNT(i.location_id) AS assets_total,
+       COALESCE(SUM(CASE WHEN i.state = 'done' THEN 1 ELSE 0 END), 0) AS assets_done,
+       COALESCE(SUM(CASE WHEN i.state = 'failed' THEN 1 ELSE 0 END), 0) AS assets_failed,
+       j.state, j.profile, j.files_skipped
+FROM job j
+LEFT JOIN job_item i ON i.job_id = j.id
+GROUP BY j.id, j.name, j.priority, j.submitted_at, j.finished_at, j.state, j.profile,
+         j.files_skipped
+"""
+
+VIEWS: dict[str, str] = {
+    "v_assets": _V_ASSETS,
+    "v_shots": _V_SHOTS,
+    "v_cues": _V_CUES,
+    "v_tags": _V_TAGS,
+    "v_classifications": _V_CLASSIFICATIONS,
+    "v_captions": _V_CAPTIONS,
+    "v_stage_runs": _V_STAGE_RUNS,
+    "v_jobs": _V_JOBS,
+}

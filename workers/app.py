@@ -1,0 +1,86 @@
+"""The Celery app: JSON only, late acknowledgement, one queue per kind of work.
+
+Celery carries ids of stage runs, nothing else: what is due, and what came of it, is in the
+database.
+"""
+
+from typing import Any
+
+from celery import Celery
+from kombu import Queue
+from kombu.exceptions import OperationalError
+
+from pipeline.config import Settings
+from pipeline.errors import BrokerUnavailableError, ConfigurationError
+from pipeline.stages.base import QUEUES
+
+RUN_STAGE = "mediaweave.run_stage"
+
+
+def queue_name(queue: str) -> str:
+    """The broker's name of one of our queues."""
+    return f"mediaweave.{queue}"
+
+
+def make_app(settings: Settings) -> Celery:
+    """A Celery app for the settings' broker. Nothing is connected yet."""
+    app = Celery("mediaweave", broker=settings.broker, set_as_current=False)
+    app.conf.update(
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        worker_prefetch_multiplier=1,
+        task_queues=[Queue(queue_name(queue), durable=True) for queue in QUEUES],
+        task_default_queue=queue_name("io"),
+        task_create_missing_queues=False,
+        task_publish_retry=False,
+        broker_connection_timeout=5,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options=_transport_options(settings.broker),
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        # Nobody listens: what runs is a query, not a broadcast.
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+    )
+    return app
+
+
+def _transport_options(broker: str) -> dict[str, Any]:
+    scheme = broker.partition(":")[0].partition("+")[0]
+    if scheme == "memory":
+        return {"polling_interval": 0.01}
+    if scheme == "filesystem":
+        return {"polling_interval": 0.05}
+    if scheme in ("amqp", "amqps", "pyamqp"):
+        return {"confirm_publish": True}
+    if scheme in ("redis", "rediss"):
+        # The lease in the database brings lost work back; redelivery is only a second net.
+        return {
+            "visibility_timeout": 3600,
+            "socket_timeout": 10,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+        }
+    return {}
+
+
+def check_broker(app: Celery) -> None:
+    """Raises BrokerUnavailableError unless the broker answers."""
+    connection = app.connection_for_write()
+    try:
+        connection.ensure_connection(max_retries=1, interval_start=0, timeout=5)
+    except (OperationalError, OSError) as error:
+        raise BrokerUnavailableError(
+            f"the broker {connection.as_uri()} cannot be reached: {error}"
+        ) from error
+    except (KeyError, ImportError, ValueError) as error:
+        raise ConfigurationError(
+            f"the broker {connection.as_uri()} is of no kind that is installed; write "
+            "amqp://user:password@host/ or redis://host:6379/0"
+        ) from error
+    finally:
+        connection.release()

@@ -1,0 +1,171 @@
+"""``mediaweave run`` and ``mediaweave worker``: processes that do the work."""
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from pipeline.config import Settings
+from pipeline.db import queries
+from pipeline.db.migrate import ensure_schema
+from pipeline.errors import ConfigurationError, InvalidMessageError
+from pipeline.plan.profiles import resolve_plan
+from pipeline.runner.intake import submit
+from pipeline.runner.runtime import Runtime
+from pipeline.stages.base import QUEUES
+from pipeline.telemetry import configure_logging
+from schemas.messages import JobMessage
+from workers.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
+from workers.cli.progress import JobDisplay, JobStatus
+from workers.cli.report import print_failed
+from workers.cli.watch import watch
+from workers.host import WorkerHost
+
+
+def parse_message(**fields: Any) -> JobMessage:
+    """Raises InvalidMessageError saying which field is wrong and why."""
+    try:
+        return JobMessage(**fields)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise InvalidMessageError(f"the job is not valid: {where}: {problem['msg']}") from error
+
+
+def run_job(settings: Settings, message: JobMessage, *, as_json: bool) -> int:
+    """Submit a job and work it off in this process; gives the exit code."""
+    resolve_plan(message, settings)
+    _log_to_file(settings.data_dir)
+    runtime = Runtime(settings)
+    ensure_schema(runtime.database)
+    interrupted = threading.Event()
+    host = WorkerHost(runtime)
+    host.start()
+    with _signals(interrupted), JobDisplay() as display:
+        job_id = submit(runtime, message, on_progress=display.listing)
+        status = watch(
+            runtime.database,
+            job_id,
+            display,
+            still_wanted=lambda: host.alive and not interrupted.is_set(),
+        )
+    crashed = not host.alive
+    clean = host.stop(grace_seconds=settings.shutdown_seconds)
+    code = _report(runtime, job_id, status, as_json=as_json)
+    if crashed and status.state == "running":
+        raise ConfigurationError("the worker stopped unexpectedly; its log says why")
+    if not clean:
+        # Threads still hold native code that cannot be interrupted; their work was given back.
+        sys.stdout.flush()
+        os._exit(code)
+    runtime.close()
+    return code
+
+
+def run_worker(settings: Settings, queues: Sequence[str]) -> int:
+    """Work until a signal says otherwise; gives the exit code."""
+    unknown = sorted(set(queues) - set(QUEUES))
+    if unknown:
+        raise ConfigurationError(
+            f"there is no queue {unknown[0]!r}; known are: {', '.join(QUEUES)}"
+        )
+    configure_logging()
+    runtime = Runtime(settings)
+    ensure_schema(runtime.database)
+    stopping = threading.Event()
+    host = WorkerHost(runtime, queues=queues)
+    with _signals(stopping):
+        host.start()
+        print("mediaweave worker: ready", file=sys.stderr, flush=True)
+        while host.alive and not stopping.wait(1):
+            pass
+        crashed = not stopping.is_set()
+        if not host.stop(grace_seconds=settings.shutdown_seconds):
+            os._exit(EXIT_OK)
+    runtime.close()
+    return EXIT_FAILED if crashed else EXIT_OK
+
+
+@contextmanager
+def _signals(stopping: threading.Event) -> Iterator[None]:
+    """The first SIGINT or SIGTERM sets ``stopping``; the second ends the process at once, whose
+    leases the database then takes back."""
+
+    def handle(number: int, frame: object) -> None:
+        if stopping.is_set():
+            os._exit(128 + number)
+        stopping.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _log_to_file(data_dir: Path) -> None:
+    """The terminal belongs to the progress; what happened in detail is in the log."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        stream = (data_dir / "mediaweave.log").open("a", encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(
+            f"the data folder {data_dir} cannot be written: {error.strerror}; "
+            "set MEDIAWEAVE_DATA_DIR to one that can"
+        ) from error
+    configure_logging(stream=stream)
+
+
+def _report(runtime: Runtime, job_id: int, status: JobStatus, *, as_json: bool) -> int:
+    with runtime.database.reading() as connection:
+        row = queries.job_row(connection, job_id)
+        failures = queries.failures(connection, job_id)
+    done_now = sum(count for (_, state), count in status.stages.items() if state == "succeeded")
+    code = EXIT_OK
+    if status.state in ("expanding", "running"):
+        code = EXIT_INTERRUPTED
+    elif status.failed:
+        code = EXIT_FAILED
+    if as_json:
+        summary = {
+            "job_id": job_id,
+            "state": "interrupted" if code == EXIT_INTERRUPTED else row["state"],
+            "assets_total": row["assets_total"],
+            "assets_done": row["assets_done"],
+            "assets_failed": row["assets_failed"],
+            "files_skipped": row["files_skipped"],
+            "stage_runs_done": done_now,
+            "failures": failures,
+            "database": runtime.database.display_url,
+        }
+        print(json.dumps(summary, ensure_ascii=False, indent=2))
+        return code
+    console = Console(soft_wrap=True, highlight=False)
+    if code == EXIT_INTERRUPTED:
+        left = status.total - status.done - status.failed
+        console.print(f"Stopped with {left} of {status.total} assets left: run it again to go on.")
+    elif status.total == 0:
+        console.print("No media found: nothing to do.")
+    elif done_now == 0 and not status.failed:
+        console.print(
+            f"Nothing had to be done again: all {status.total} assets were finished before."
+        )
+    else:
+        console.print(
+            f"{status.done} of {status.total} assets done, {status.failed} failed "
+            f"({done_now} stage runs)."
+        )
+    if row["files_skipped"]:
+        console.print(f"{row['files_skipped']} files were skipped: their names are not of media.")
+    print_failed(failures, console)
+    console.print(f"Results: {runtime.database.display_url} (job {job_id})")
+    return code

@@ -1,0 +1,136 @@
+"""Publishes just enough of what is due to keep the workers' queues shallow.
+
+Any number of dispatchers may run: each takes its rows with a conditional update.
+"""
+
+import os
+import socket
+import threading
+from collections.abc import Sequence
+
+import structlog
+from celery import Celery
+from kombu.exceptions import OperationalError
+from sqlalchemy import Connection, select
+
+from pipeline.db import runs
+from pipeline.errors import DatabaseUnavailableError
+from pipeline.runner.execute import close_failed
+from pipeline.runner.runtime import Runtime
+from schemas.tables import stage_run
+from workers.app import RUN_STAGE, queue_name
+
+log = structlog.get_logger()
+
+#: How often a dispatcher looks for work that nobody has woken it for (another process's).
+POLL_SECONDS = 0.5
+#: How often it looks for leases that have run out.
+RECOVER_EVERY_TICKS = 10
+
+
+class Dispatcher:
+    """One thread that moves due rows to the broker."""
+
+    def __init__(self, runtime: Runtime, app: Celery, queues: Sequence[str]) -> None:
+        self._runtime = runtime
+        self._app = app
+        self._queues = tuple(queues)
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
+
+    @property
+    def stopping(self) -> bool:
+        return self._stop.is_set()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Something may have become due in this process."""
+        self._wake.set()
+
+    def wait_for_database(self, error: DatabaseUnavailableError) -> None:
+        """Hold the calling worker thread for a poll, so that it takes no work meanwhile."""
+        log.warning("database_away", reason=str(error))
+        self._stop.wait(POLL_SECONDS)
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        ticks = 0
+        while not self._stop.is_set():
+            self._wake.clear()
+            try:
+                if ticks % RECOVER_EVERY_TICKS == 0:
+                    self.recover()
+                for queue in self._queues:
+                    self.publish_due(queue)
+            except DatabaseUnavailableError as error:
+                log.warning("database_away", reason=str(error))
+            ticks += 0 if self._wake.wait(POLL_SECONDS) else 1
+
+    def publish_due(self, queue: str) -> int:
+        """Publish what is due in one queue, up to its depth; gives how many."""
+        settings = self._runtime.settings
+        with self._runtime.database.reading() as connection:
+            if not runs.any_due(connection, queue, settings.republish_seconds):
+                return 0
+        with self._runtime.database.transaction() as connection:
+            ids = runs.take_due(
+                connection,
+                queue,
+                depth=settings.queue_depth,
+                republish_seconds=settings.republish_seconds,
+            )
+        for position, run_id in enumerate(ids):
+            try:
+                self._app.send_task(RUN_STAGE, args=[run_id], queue=queue_name(queue))
+            except (OperationalError, OSError) as error:
+                log.warning("broker_away", reason=str(error))
+                with self._runtime.database.transaction() as connection:
+                    runs.unpublish(connection, ids[position:])
+                return position
+        return len(ids)
+
+    def recover(self) -> None:
+        """Bring back the runs of workers that are gone."""
+        settings = self._runtime.settings
+        with self._runtime.database.reading() as connection:
+            if not runs.any_lost(connection, _dead_owners(connection)):
+                return
+        with self._runtime.database.transaction() as connection:
+            failed = runs.recover_expired(
+                connection,
+                max_attempts=settings.max_attempts,
+                dead_owners=_dead_owners(connection),
+            )
+            log.info("leases_recovered", out_of_attempts=len(failed))
+            if failed:
+                query = select(stage_run.c.asset_id, stage_run.c.location_id)
+                for row in connection.execute(query.where(stage_run.c.id.in_(failed))):
+                    close_failed(connection, self._runtime, row.asset_id, row.location_id)
+
+
+def _dead_owners(connection: Connection) -> list[str]:
+    """Owners of leases on this host whose process is gone: no need to wait for the lease."""
+    dead = []
+    for owner in runs.running_owners(connection):
+        host, _, pid = owner.rpartition("/")
+        if host == socket.gethostname() and not _alive(int(pid)):
+            dead.append(owner)
+    return dead
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

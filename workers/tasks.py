@@ -1,0 +1,27 @@
+"""The Celery tasks: each hands an id to the runner, and no more."""
+
+from celery import Celery
+
+from pipeline.errors import DatabaseUnavailableError
+from pipeline.runner.execute import execute
+from pipeline.runner.leases import LeaseKeeper
+from pipeline.runner.runtime import Runtime
+from workers.app import RUN_STAGE
+from workers.dispatcher import Dispatcher
+
+
+def register_tasks(
+    app: Celery, runtime: Runtime, keeper: LeaseKeeper, dispatcher: Dispatcher
+) -> None:
+    """Give ``app`` the tasks, bound to this process."""
+
+    @app.task(name=RUN_STAGE)  # type: ignore[untyped-decorator]
+    def run_stage(stage_run_id: int) -> None:
+        while not dispatcher.stopping:
+            try:
+                execute(runtime, stage_run_id, keeper)
+            except DatabaseUnavailableError as error:
+                dispatcher.wait_for_database(error)
+            else:
+                break
+        dispatcher.wake()
