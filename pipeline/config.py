@@ -39,23 +39,28 @@ class MediaOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    wall_seconds: float = Field(3600, gt=0)
+    wall_seconds: int = Field(7200, gt=0)
     cpu_seconds: int = Field(3600, gt=0)
-    memory_bytes: int = Field(4 << 30, ge=1 << 28)
-    max_pixels: int = Field(120_000_000, gt=0)
-    max_duration_seconds: int = Field(24 * 3600, gt=0)
+    memory_bytes: int = Field(2 << 30, ge=1 << 28)
+    max_pixels: int = Field(100_000_000, gt=0)
+    max_duration_seconds: int = Field(12 * 3600, gt=0)
     max_file_bytes: int = Field(100 << 30, gt=0)
 
 
 class ModelOptions(BaseModel):
-    """A model of the user's own, or a pinned revision or folder for a known one."""
+    """A model of the user's own, or another revision or copy of a known one of that name.
+
+    ``implementation``: image-text, image-text-labels, caption, speech or sentence. ``path``: a
+    folder, or a hub repository (which then needs its ``revision``).
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    implementation: str | None = None
-    path: str | None = None
+    implementation: str
+    path: str
     revision: str | None = None
-    licence: str | None = None
+    licence: str = "unknown"
+    options: dict[str, str | int | bool] = Field(default_factory=dict)
 
 
 class ProfileOptions(BaseModel):
@@ -80,7 +85,6 @@ class Settings(BaseSettings):
     artifacts: str | None = None
     broker: str = EMBEDDED_BROKER
     scratch_dir: Path | None = None
-    cache_dir: Path | None = None
     scratch_max_bytes: int = Field(50 << 30, ge=0)
 
     profile: str = "offline"
@@ -91,6 +95,10 @@ class Settings(BaseSettings):
     #: Stage runs worked on at once by one process.
     concurrency: int = Field(default_factory=lambda: max(2, os.cpu_count() or 1), ge=1)
     threads_per_model: int = Field(1, ge=1)
+    #: Where models keep what they derive from their weights; ``None``: the user's cache folder.
+    cache_dir: Path | None = None
+    #: Whether models that are not on this machine may be fetched from a hub.
+    hub_downloads: bool = False
 
     lease_seconds: float = Field(60, gt=0)
     max_attempts: int = Field(3, ge=1)

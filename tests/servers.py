@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 from uuid import uuid4
@@ -104,14 +105,14 @@ class ServerProcess:
 
 @dataclass(frozen=True, kw_only=True)
 class S3Server:
-    """An S3 endpoint. ``enforces_credentials``: wrong secrets are refused."""
+    """An S3 endpoint; ``process`` is ``None`` for moto."""
 
     endpoint_url: str
-    enforces_credentials: bool
     process: ServerProcess | None = None
 
+    @cached_property
     def client(self) -> Any:
-        """A plain boto3 client, to prepare what a test needs."""
+        """A plain boto3 client without retries, to prepare what a test needs."""
         import boto3  # type: ignore[import-untyped]
         from botocore.config import Config  # type: ignore[import-untyped]
 
@@ -127,8 +128,7 @@ class S3Server:
     def create_bucket(self) -> str:
         """A new bucket with a name of its own."""
         name = f"test-{uuid4().hex}"
-        with closing(self.client()) as client:
-            client.create_bucket(Bucket=name)
+        self.client.create_bucket(Bucket=name)
         return name
 
 
@@ -149,7 +149,9 @@ def moto_server() -> Iterator[S3Server]:
     server.start()
     try:
         port = server.get_host_and_port()[1]
-        yield S3Server(endpoint_url=f"http://{HOST}:{port}", enforces_credentials=False)
+        s3 = S3Server(endpoint_url=f"http://{HOST}:{port}")
+        with closing(s3.client):
+            yield s3
     finally:
         server.stop()
 
@@ -175,13 +177,12 @@ def s3_server() -> Iterator[S3Server]:
         command += ["-master.telemetry=false", "-master.volumeSizeLimitMB=64"]
         server = S3Server(
             endpoint_url=f"http://{HOST}:{ports['s3']}",
-            enforces_credentials=True,
             process=ServerProcess(
                 command=command, folder=folder, is_ready=lambda: _check_s3_writes(server)
             ),
         )
         assert server.process is not None
-        with server.process.running():
+        with server.process.running(), closing(server.client):
             yield server
 
 
@@ -205,12 +206,11 @@ def _check_s3_writes(server: S3Server) -> None:
     from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 
     try:
-        with closing(server.client()) as client:
-            client.create_bucket(Bucket="readiness")
-            client.put_object(Bucket="readiness", Key="probe", Body=b"1")
+        if not server.client.list_buckets()["Buckets"]:
+            server.client.create_bucket(Bucket="readiness")
+        server.client.put_object(Bucket="readiness", Key="probe", Body=b"1")
     except (ClientError, BotoCoreError) as error:
-        if "BucketAlready" not in str(error):
-            raise NotReadyError(server.endpoint_url) from error
+        raise NotReadyError(server.endpoint_url) from error
 
 
 @contextmanager

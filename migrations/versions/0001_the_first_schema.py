@@ -299,7 +299,6 @@ def upgrade() -> None:
             unique=False,
             sqlite_where=sa.text("state = 'queued'"),
             postgresql_where=sa.text("state = 'queued'"),
-            postgresql_where=sa.text("state = 'queued'"),
         )
         batch_op.create_index(
             "ix_stage_run_job_id_stage_state",
@@ -311,7 +310,6 @@ def upgrade() -> None:
             ["lease_expires_at"],
             unique=False,
             sqlite_where=sa.text("state = 'running'"),
-            postgresql_where=sa.text("state = 'running'"),
             postgresql_where=sa.text("state = 'running'"),
         )
 
@@ -633,13 +631,11 @@ def downgrade() -> None:
             "ix_stage_run_lease_expires_at",
             sqlite_where=sa.text("state = 'running'"),
             postgresql_where=sa.text("state = 'running'"),
-            postgresql_where=sa.text("state = 'running'"),
         )
         batch_op.drop_index("ix_stage_run_job_id_stage_state")
         batch_op.drop_index(
             "ix_stage_run_due",
             sqlite_where=sa.text("state = 'queued'"),
-            postgresql_where=sa.text("state = 'queued'"),
             postgresql_where=sa.text("state = 'queued'"),
         )
 

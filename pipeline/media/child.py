@@ -19,6 +19,7 @@ from pipeline.errors import (
 )
 from pipeline.media.confine import die_with_parent, exit_if_orphaned, set_rlimits
 from pipeline.media.limits import MediaLimits
+from pipeline.media.params import SplitParams
 
 #: The media's name inside the child's directory: names as submitted are part of the attack.
 INPUT_NAME = "input"
@@ -65,7 +66,10 @@ def _work(request: dict[str, Any], limits: MediaLimits) -> dict[str, Any]:
 
         if request["task"] == "split":
             return pictures.split(
-                picture_format, limits=limits, ffmpeg=request["ffmpeg"], request=request,
+                picture_format,
+                params=SplitParams(**request["params"]),
+                limits=limits,
+                ffmpeg=request["ffmpeg"],
                 startup_cpu_seconds=time.process_time(),
             )
         info = pictures.probe(picture_format, limits=limits, ffmpeg=request["ffmpeg"])

@@ -1,6 +1,7 @@
 """Single pictures, opened with Pillow (HEIC through ffmpeg). Runs in the child only."""
 
 import io
+import resource
 import struct
 import subprocess
 import time
@@ -8,7 +9,7 @@ import warnings
 from importlib import import_module
 from typing import Any
 
-from PIL import ExifTags, ImageOps
+from PIL import ExifTags
 from PIL import Image as PillowImage
 
 from pipeline.errors import InvalidMediaError, MediaLimitError, UnsupportedMediaError
@@ -43,6 +44,16 @@ _PLUGINS = {
     "AVIF": "AvifImagePlugin",
 }
 _SIDEWAYS = {5, 6, 7, 8}
+#: What brings each EXIF orientation upright.
+_TURNS = {
+    2: PillowImage.Transpose.FLIP_LEFT_RIGHT,
+    3: PillowImage.Transpose.ROTATE_180,
+    4: PillowImage.Transpose.FLIP_TOP_BOTTOM,
+    5: PillowImage.Transpose.TRANSPOSE,
+    6: PillowImage.Transpose.ROTATE_270,
+    7: PillowImage.Transpose.TRANSVERSE,
+    8: PillowImage.Transpose.ROTATE_90,
+}
 
 
 def probe(picture_format: str, *, limits: MediaLimits, ffmpeg: str) -> dict[str, Any] | None:
@@ -175,6 +186,9 @@ def _is_animated(picture: PillowImage.Image) -> bool:
 
 
 def _orientation(picture: PillowImage.Image) -> int:
+    if picture.format == "TIFF":
+        # Pillow turns TIFFs by itself.
+        return 1
     try:
         return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
     except _DAMAGE:
@@ -184,11 +198,28 @@ def _orientation(picture: PillowImage.Image) -> int:
 
 def _render(picture: PillowImage.Image, max_side_px: int) -> PillowImage.Image:
     """Decode, shrink, turn upright, and bring to 8-bit RGB, in the order that costs least."""
+    turn = _TURNS.get(_orientation(picture))
     side = (max_side_px, max_side_px)
-    sideways_safe = _orientation(picture)
     picture.draft("RGB", side)
     picture.load()
-    picture = _to_rgb(picture)
+    picture = _to_8_bit(picture)
     picture.thumbnail(side, PillowImage.Resampling.LANCZOS, reducing_gap=2.0)
-    turn = _TURNS.get(sideways_safe)
+    if picture.mode == "RGBA":
+        # White, so that dark text on a transparent ground stays readable.
+        ground = PillowImage.new("RGB", picture.size, "white")
+        ground.paste(picture, mask=picture.getchannel("A"))
+        picture = ground
     return picture if turn is None else picture.transpose(turn)
+
+
+def _to_8_bit(picture: PillowImage.Image) -> PillowImage.Image:
+    """``RGB``, or ``RGBA`` where the picture has transparency."""
+    if picture.mode.startswith("I"):
+        # 16-bit grey; "L" alone would clip instead of scaling.
+        picture = picture.point(lambda value: value * (1 / 256)).convert("L")
+    return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+
+
+def _children_cpu_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime

@@ -13,7 +13,7 @@ from schemas.records import Box, FloatArray, Image
 Task = Literal["image-features", "text-embedding", "speech", "ocr", "caption", "fusion"]
 
 InputT = TypeVar("InputT", contravariant=True)
-OutputT = TypeVar("OutputT", covariant=True)
+OutputT = TypeVar("OutputT")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,11 +56,11 @@ _OFFLINE = (
     ModelEntry(
         info=ModelInfo(
             name="rapidocr",
-            revision="3.10.0+5ff02e50",
+            revision="3.10.0+da2d61aa",
             task="ocr",
             licence="Apache-2.0",
             source="pypi:rapidocr==3.10.0",
-            sha256="5ff02e508fe41a6f23f2c5fd21718133640e6920c30076bb7b9f377d58c20dd5",
+            sha256="da2d61aa80aff563071941ca315543dce599e2c08f3a40ffb23c4ee7b5c60159",
         ),
         factory="pipeline.models.offline.ocr:RapidOcr",
         options={"threads": 1},

@@ -10,7 +10,7 @@ from pipeline.config import Settings
 from pipeline.errors import ConfigurationError
 from pipeline.models.entry import ModelEntry
 from pipeline.models.hub.entries import from_settings
-from pipeline.models.registry import find_entry
+from pipeline.models.registry import find_entry, with_options
 from pipeline.plan.graph import STAGES
 from pipeline.stages.base import StageSpec
 from schemas.messages import JobMessage
@@ -38,12 +38,12 @@ PROFILES: Mapping[str, Profile] = {
     # Larger models from a model hub or local folders, through transformers.
     "hub": Profile(
         models={
-            "vision": "siglip2-base",
-            "labels": "siglip2-base-text",
+            "vision": "siglip2-base-patch16-224",
+            "labels": "siglip2-base-patch16-224-labels",
             "ocr": "rapidocr",
             "speech": "whisper-large-v3-turbo",
-            "text": "multilingual-minilm",
-            "caption": "blip-base",
+            "text": "paraphrase-multilingual-minilm-l12-v2",
+            "caption": "blip-image-captioning-large",
         }
     ),
 }
@@ -78,12 +78,19 @@ def profile_named(name: str, settings: Settings) -> Profile:
 
 
 def model_entry(name: str, settings: Settings) -> ModelEntry:
-    """The registry's entry ``name``, or the settings' own model of that name."""
-    options = settings.models.get(name)
-    if options is None:
-        return find_entry(name)
-    return from_settings(
-        name, **{key: value for key, value in options.model_dump().items() if value is not None}
+    """The settings' own model ``name``, or the registry's; set up for this machine.
+
+    Raises:
+        ConfigurationError: there is none of that name.
+        ModelUnavailableError: the settings name a folder without weights.
+    """
+    own = settings.models.get(name)
+    entry = find_entry(name) if own is None else from_settings(name, **own.model_dump())
+    return with_options(
+        entry,
+        threads=settings.threads_per_model,
+        cache_dir=str(settings.cache_dir) if settings.cache_dir else None,
+        local_files_only=not settings.hub_downloads,
     )
 
 

@@ -1,7 +1,5 @@
 """Everything one process needs to do the work, built once from the settings."""
 
-from pathlib import Path
-
 from pipeline.config import Settings
 from pipeline.db.engine import Database, open_database
 from pipeline.db.jobs import PlanCache
@@ -21,8 +19,9 @@ class Runtime:
         self.settings = settings
         self.database: Database = open_database(settings.database_url)
         self.stores = Stores(S3Settings(**settings.s3.model_dump()))
-        cache = settings.cache_dir or settings.scratch_path / "artifacts"
-        self.artifacts = ArtifactStore(settings.artifacts_uri, self.stores, cache_dir=Path(cache))
+        self.artifacts = ArtifactStore(
+            settings.artifacts_uri, self.stores, cache_dir=settings.scratch_path / "artifacts"
+        )
         self.scratch = ScratchSpace(settings.scratch_path / "media", settings.scratch_max_bytes)
         self.models = ModelPool(
             device=settings.device, find_entry=lambda name: model_entry(name, settings)

@@ -20,7 +20,8 @@ _MOST_ENLARGED = 2.0
 _MIN_CONFIDENCE = 0.5
 #: A lone character is more often a pattern than text: it must be surer.
 _MIN_CONFIDENCE_LONE = 0.8
-#: Longer sides are at most this many times the shorter; beyond it the picture is padded.
+#: A picture longer than this many times its shorter side is padded, or the engine would enlarge
+#: a strip one pixel high until its height is readable.
 _MAX_ASPECT = 16
 
 
@@ -81,7 +82,53 @@ class RapidOcr:
             for corners, text, score in zip(found.boxes, found.txts, found.scores, strict=True)
             if float(score) >= (_MIN_CONFIDENCE_LONE if len(text.strip()) < 2 else _MIN_CONFIDENCE)
         ]
-        return reading_order(region for region in regions if _visible(region.box))
+        return reading_order([r for r in regions if r.box.width > 0 and r.box.height > 0])
 
     def unload(self) -> None:
         self._engine = None
+
+
+def _prepare(picture: Image) -> tuple[npt.NDArray[Any], FloatArray]:
+    """The picture as BGR at working size, and ``(x, y)`` factors from original to working size."""
+    height, width = picture.shape[:2]
+    factor = min(_LONGER_SIDE_PX / max(height, width), _MOST_ENLARGED)
+    new_width, new_height = max(1, round(width * factor)), max(1, round(height * factor))
+    scaled = cv2.resize(
+        cv2.cvtColor(picture, cv2.COLOR_RGB2BGR),
+        (new_width, new_height),
+        interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC,
+    )
+    least = -(-max(new_width, new_height) // _MAX_ASPECT)
+    padded = cv2.copyMakeBorder(
+        scaled,
+        0,
+        max(0, least - new_height),
+        0,
+        max(0, least - new_width),
+        cv2.BORDER_REPLICATE,
+    )
+    return padded, np.array([new_width / width, new_height / height], np.float32)
+
+
+def _box(corners: FloatArray, height: int, width: int) -> Box:
+    """The upright rectangle around four corners ``(4, 2)`` in pixels, within the picture."""
+    relative = np.clip(corners / np.array([width, height], np.float32), 0.0, 1.0)
+    left, top = (float(value) for value in relative.min(axis=0))
+    right, bottom = (float(value) for value in relative.max(axis=0))
+    return Box(left=left, top=top, width=right - left, height=bottom - top)
+
+
+def reading_order(regions: Sequence[TextRegion]) -> tuple[TextRegion, ...]:
+    """Rows from top to bottom, each from left to right.
+
+    A region belongs to the row whose first region's height spans its middle, so words on one
+    slightly tilted line stay together.
+    """
+    rows: list[list[TextRegion]] = []
+    for region in sorted(regions, key=lambda r: (r.box.top, r.box.left)):
+        middle = region.box.top + region.box.height / 2
+        if rows and middle <= rows[-1][0].box.top + rows[-1][0].box.height:
+            rows[-1].append(region)
+        else:
+            rows.append([region])
+    return tuple(r for row in rows for r in sorted(row, key=lambda r: r.box.left))

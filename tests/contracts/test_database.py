@@ -1,0 +1,573 @@
+"""One suite for every database that mediaweave runs on."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from alembic import command
+from sqlalchemy import insert, select, text, update
+
+from pipeline.db import jobs, queries, results, runs
+from pipeline.db.bulk import insert_rows
+from pipeline.db.engine import Database, open_database
+from pipeline.db.migrate import alembic_config, ensure_schema, upgrade
+from pipeline.errors import ConfigurationError, DatabaseUnavailableError
+from schemas import tables
+from schemas.plans import JobPlan
+from schemas.records import (
+    Box,
+    Caption,
+    Classification,
+    Cue,
+    Embedding,
+    Keyframe,
+    Shot,
+    Tag,
+)
+from schemas.types import utc_now
+
+PROMISED_COLUMNS = {
+    "v_assets": "asset_id uri sha256 kind duration_ms width height frame_rate has_audio status "
+    "ingested_at",
+    "v_shots": "asset_id uri shot_index start_ms end_ms keyframe_ms keyframe_uri",
+    "v_cues": "asset_id uri origin stream_index language start_ms end_ms text confidence model "
+    "stage_run_id",
+    "v_tags": "asset_id uri shot_index start_ms end_ms label score modalities model model_revision "
+    "stage_run_id",
+    "v_classifications": "asset_id uri shot_index taxonomy class score model model_revision "
+    "stage_run_id",
+    "v_captions": "asset_id uri shot_index start_ms end_ms text language model model_revision "
+    "stage_run_id",
+    "v_stage_runs": "stage_run_id asset_id uri stage state attempt fingerprint started_at "
+    "finished_at seconds device_seconds error_class error_text job_id",
+    "v_jobs": "job_id name priority submitted_at finished_at assets_total assets_done "
+    "assets_failed state",
+}
+EMPTY_PLAN = JobPlan(profile="offline", stages={})
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'test.db'}"
+    else:
+        url = request.getfixturevalue("postgres_database")
+    opened = open_database(url)
+    ensure_schema(opened)
+    yield opened
+    opened.close()
+
+
+def add_asset(database: Database, sha256: str = "a" * 64, uri: str = "file:///a.mp4") -> int:
+    with database.transaction() as connection:
+        asset_id = connection.execute(
+            insert(tables.asset)
+            .values(
+                sha256=sha256,
+                kind="video",
+                container="mp4",
+                size_bytes=10,
+                duration_ms=4000,
+                has_audio=True,
+            )
+            .returning(tables.asset.c.id)
+        ).scalar_one()
+        connection.execute(
+            insert(tables.location).values(uri=uri, etag="e1", asset_id=asset_id, is_current=True)
+        )
+    return int(asset_id)
+
+
+def add_run(
+    database: Database, asset_id: int, *, stage: str = "split", queue: str = "cpu", priority: int = 0
+) -> int:
+    with database.transaction() as connection:
+        return int(
+            connection.execute(
+                insert(tables.stage_run)
+                .values(
+                    asset_id=asset_id,
+                    stage=stage,
+                    queue=queue,
+                    fingerprint=f"{stage}-{queue}-{priority}-{asset_id}",
+                    code_version=1,
+                    params={"a": [1, None, "é"]},
+                    inputs={"media": "x"},
+                    priority=priority,
+                    state="queued",
+                )
+                .returning(tables.stage_run.c.id)
+            ).scalar_one()
+        )
+
+
+def claim(database: Database, run_id: int, lease_seconds: float = 60) -> runs.ClaimedRun | None:
+    with database.transaction() as connection:
+        return runs.claim(connection, run_id, owner="host/1", lease_seconds=lease_seconds)
+
+
+def run_row(database: Database, run_id: int) -> Any:
+    with database.reading() as connection:
+        return connection.execute(
+            select(tables.stage_run).where(tables.stage_run.c.id == run_id)
+        ).one()
+
+
+def succeed(database: Database, run: runs.ClaimedRun) -> None:
+    with database.transaction() as connection:
+        runs.succeed(
+            connection,
+            run,
+            asset_id=run.asset_id or 0,
+            outputs={"shots": "d"},
+            seconds=1.5,
+            device_seconds=0.5,
+            cpu_seconds={"decoder": 1.0},
+            notes=["a note"],
+        )
+
+
+def flip(database: Database, asset_id: int, stage: str, run_id: int) -> None:
+    with database.transaction() as connection:
+        connection.execute(
+            insert(tables.head).values(asset_id=asset_id, stage=stage, stage_run_id=run_id)
+        )
+
+
+def rows(database: Database, query: str) -> list[dict[str, Any]]:
+    with database.reading() as connection:
+        return [dict(row) for row in connection.execute(text(query)).mappings()]
+
+
+@pytest.mark.parametrize("view", PROMISED_COLUMNS)
+def test_views_have_the_promised_columns(database: Database, view: str) -> None:
+    with database.reading() as connection:
+        columns = list(connection.execute(text(f"SELECT * FROM {view}")).keys())
+    assert columns[: len(PROMISED_COLUMNS[view].split())] == PROMISED_COLUMNS[view].split()
+
+
+def test_migrations_make_exactly_the_tables_of_the_code(database: Database) -> None:
+    with database.transaction() as connection:
+        config = alembic_config(connection)
+        config.attributes["migrate"] = False
+        command.check(config)
+
+
+def test_upgrading_again_and_from_many_threads_is_harmless(database: Database) -> None:
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            upgrade(database)
+        except BaseException as error:  # reported by the assertion below
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert rows(database, "SELECT * FROM v_jobs") == []
+
+
+def test_a_newer_database_is_refused(database: Database) -> None:
+    with database.transaction() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(ConfigurationError, match="made by a newer mediaweave"):
+        ensure_schema(database)
+
+
+def test_a_run_is_claimed_once_and_counts_the_attempt(database: Database) -> None:
+    run_id = add_run(database, add_asset(database))
+    first = claim(database, run_id)
+    assert first is not None
+    assert (first.attempt, first.stage, first.params) == (1, "split", {"a": [1, None, "é"]})
+    assert claim(database, run_id) is None
+    succeed(database, first)
+    assert claim(database, run_id) is None
+    row = run_row(database, run_id)
+    assert (row.state, row.outputs, row.notes) == ("succeeded", {"shots": "d"}, ["a note"])
+    assert row.lease_token is None
+    assert row.finished_at >= row.started_at
+
+
+def test_many_threads_claim_a_run_once(database: Database) -> None:
+    run_id = add_run(database, add_asset(database))
+    claims: list[runs.ClaimedRun | None] = []
+    threads = [
+        threading.Thread(target=lambda: claims.append(claim(database, run_id))) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(claims) == 8
+    assert sum(taken is not None for taken in claims) == 1
+
+
+def test_a_lost_lease_fences_the_old_worker_off(database: Database) -> None:
+    run_id = add_run(database, add_asset(database))
+    old = claim(database, run_id, lease_seconds=-1)
+    assert old is not None
+    with database.transaction() as connection:
+        assert runs.any_lost(connection, [])
+        assert runs.recover_expired(connection, max_attempts=3) == []
+    new = claim(database, run_id)
+    assert new is not None
+    assert new.attempt == 2
+    with pytest.raises(runs.LeaseLostError):
+        succeed(database, old)
+    assert run_row(database, run_id).state == "running"
+    succeed(database, new)
+    assert run_row(database, run_id).state == "succeeded"
+
+
+def test_a_renewed_lease_is_not_recovered(database: Database) -> None:
+    run_id = add_run(database, add_asset(database))
+    run = claim(database, run_id, lease_seconds=-1)
+    assert run is not None
+    with database.transaction() as connection:
+        assert runs.renew(connection, [run.token, "other"], lease_seconds=60) == {run.token}
+        assert not runs.any_lost(connection, [])
+        runs.recover_expired(connection, max_attempts=3)
+    assert run_row(database, run_id).state == "running"
+
+
+def test_a_dead_owner_is_recovered_before_its_lease_ends(database: Database) -> None:
+    run_id = add_run(database, add_asset(database))
+    assert claim(database, run_id) is not None
+    with database.transaction() as connection:
+        assert runs.running_owners(connection) == {"host/1"}
+        runs.recover_expired(connection, max_attempts=3, dead_owners=["host/1"])
+    assert run_row(database, run_id).state == "queued"
+
+
+def test_a_run_that_kills_its_workers_fails_after_its_attempts(database: Database) -> None:
+    run_id = add_run(database, add_asset(database))
+    for attempt in (1, 2):
+        assert claim(database, run_id, lease_seconds=-1) is not None
+        with database.transaction() as connection:
+            failed = runs.recover_expired(connection, max_attempts=2)
+        assert failed == ([run_id] if attempt == 2 else [])
+    row = run_row(database, run_id)
+    assert (row.state, row.error_class, row.attempt) == ("failed", "AttemptLostError", 2)
+
+
+def test_given_back_work_does_not_count_as_an_attempt(database: Database) -> None:
+    run_id = add_run(database, add_asset(database))
+    run = claim(database, run_id)
+    assert run is not None
+    with database.transaction() as connection:
+        runs.give_back(connection, [run.token])
+    again = claim(database, run_id)
+    assert again is not None
+    assert again.attempt == 1
+
+
+def test_a_postponed_run_waits(database: Database) -> None:
+    run_id = add_run(database, add_asset(database))
+    run = claim(database, run_id)
+    assert run is not None
+    with database.transaction() as connection:
+        runs.postpone(
+            connection, run, error_class="StoreUnavailableError", error_text="away", pause_seconds=60
+        )
+    assert claim(database, run_id) is None
+    with database.transaction() as connection:
+        assert runs.take_due(connection, "cpu", depth=9, republish_seconds=300) == []
+        connection.execute(update(tables.stage_run).values(not_before=utc_now(-1)))
+        assert runs.take_due(connection, "cpu", depth=9, republish_seconds=300) == [run_id]
+
+
+def test_due_work_is_published_most_urgent_first_and_no_deeper_than_asked(
+    database: Database,
+) -> None:
+    asset_id = add_asset(database)
+    ids = {
+        priority: add_run(database, asset_id, stage=f"s{priority}", priority=priority)
+        for priority in (0, 5, 1, 9)
+    }
+    other = add_run(database, asset_id, queue="io")
+    with database.transaction() as connection:
+        assert runs.take_due(connection, "cpu", depth=2, republish_seconds=300) == [ids[9], ids[5]]
+        assert runs.take_due(connection, "cpu", depth=2, republish_seconds=300) == []
+        assert runs.take_due(connection, "cpu", depth=3, republish_seconds=300) == [ids[1]]
+        runs.unpublish(connection, [ids[9]])
+        assert runs.take_due(connection, "cpu", depth=3, republish_seconds=300) == [ids[9]]
+        assert runs.take_due(connection, "io", depth=3, republish_seconds=300) == [other]
+    # What the broker lost is due again when it has had its time.
+    with database.transaction() as connection:
+        assert not runs.any_due(connection, "io", 300)
+        assert runs.any_due(connection, "io", -1)
+        assert runs.take_due(connection, "io", depth=3, republish_seconds=-1) == [other]
+
+
+def test_every_kind_of_record_comes_back_as_it_was_written(database: Database) -> None:
+    asset_id = add_asset(database)
+    run_id = add_run(database, asset_id)
+    ref = results.RunRef(stage_run_id=run_id, asset_id=asset_id)
+    shots = [
+        Shot(
+            shot_index=0,
+            start_ms=0,
+            end_ms=2000,
+            start_pts=-1024,
+            end_pts=2**40,
+            time_base_num=1001,
+            time_base_den=30000,
+        ),
+        Shot(shot_index=1, start_ms=2000, end_ms=4000),
+    ]
+    keyframes = [
+        Keyframe(
+            shot_index=0,
+            keyframe_index=0,
+            at_ms=1000,
+            pts=12,
+            width_px=64,
+            height_px=36,
+            sha256="b" * 64,
+        )
+    ]
+    cues = [
+        Cue(
+            origin="ocr",
+            start_ms=0,
+            end_ms=2000,
+            text="50 % off: “tab\there”\nnext \\ line",
+            confidence=0.5,
+            box=Box(left=0.1, top=0.2, width=0.3, height=0.4),
+        ),
+        Cue(
+            origin="subtitle",
+            start_ms=5,
+            end_ms=6,
+            text="你好 🎬",
+            stream_index=2,
+            language="zh",
+            sidecar="a.zh.srt",
+        ),
+    ]
+    tags = [
+        Tag(shot_index=0, start_ms=0, end_ms=2000, label="cat", score=0.9, visual_score=0.8),
+        Tag(
+            shot_index=0,
+            start_ms=0,
+            end_ms=2000,
+            label="dog",
+            score=0.4,
+            audio_score=0.2,
+            text_score=0.3,
+        ),
+    ]
+    with database.transaction() as connection:
+        labels = results.name_ids(connection, tables.label, ["cat", "dog", "animals"])
+        taxonomies = results.name_ids(connection, tables.taxonomy, ["mediaweave"])
+        results.write_shots(connection, ref, shots)
+        results.write_keyframes(connection, ref, keyframes, lambda sha256: f"file:///{sha256}")
+        results.write_cues(connection, ref, cues)
+        results.write_tags(connection, ref, tags, labels)
+        results.write_classifications(
+            connection,
+            ref,
+            [
+                Classification(
+                    shot_index=0, taxonomy="mediaweave", class_name="animals", score=0.75
+                )
+            ],
+            labels,
+            taxonomies,
+        )
+        results.write_captions(
+            connection,
+            ref,
+            [Caption(shot_index=0, start_ms=0, end_ms=2000, text="A cat.", language="en")],
+        )
+        results.write_embeddings(
+            connection,
+            ref,
+            [
+                Embedding(
+                    shot_index=0,
+                    start_ms=0,
+                    end_ms=2000,
+                    space="test",
+                    vector=np.array([0.6, -0.8], np.float32),
+                )
+            ],
+        )
+    with database.reading() as connection:
+        assert results.read_shots(connection, run_id) == shots
+        assert results.read_keyframes(connection, run_id) == keyframes
+        assert results.read_cues(connection, run_id) == cues
+        assert results.read_tags(connection, run_id) == tags
+        stored = connection.execute(select(tables.embedding)).one()
+    assert results.vector_of(stored.vector).tolist() == pytest.approx([0.6, -0.8])
+    assert stored.dimension == 2
+
+    for stage in ("split", "fuse", "caption"):
+        flip(database, asset_id, stage, run_id)
+    assert [row["modalities"] for row in rows(database, "SELECT * FROM v_tags ORDER BY label")] == [
+        "visual",
+        "audio,text",
+    ]
+    assert rows(database, "SELECT class, taxonomy, score FROM v_classifications") == [
+        {"class": "animals", "taxonomy": "mediaweave", "score": 0.75}
+    ]
+    assert rows(database, "SELECT text FROM v_captions") == [{"text": "A cat."}]
+    assert rows(
+        database, "SELECT shot_index, keyframe_ms, keyframe_uri FROM v_shots ORDER BY shot_index"
+    ) == [
+        {"shot_index": 0, "keyframe_ms": 1000, "keyframe_uri": f"file:///{'b' * 64}"},
+        {"shot_index": 1, "keyframe_ms": None, "keyframe_uri": None},
+    ]
+
+
+def test_views_show_head_results_only_and_a_flip_shows_the_others(database: Database) -> None:
+    asset_id = add_asset(database)
+    old, new = (add_run(database, asset_id, stage="caption", priority=p) for p in (0, 1))
+    for run_id, words in ((old, "old words"), (new, "new words")):
+        ref = results.RunRef(stage_run_id=run_id, asset_id=asset_id)
+        caption = Caption(shot_index=0, start_ms=0, end_ms=9, text=words, language="en")
+        with database.transaction() as connection:
+            results.write_captions(connection, ref, [caption])
+    assert rows(database, "SELECT text FROM v_captions") == []
+    flip(database, asset_id, "caption", old)
+    assert rows(database, "SELECT text FROM v_captions") == [{"text": "old words"}]
+    with database.transaction() as connection:
+        connection.execute(update(tables.head).values(stage_run_id=new))
+    assert rows(database, "SELECT text, stage_run_id FROM v_captions") == [
+        {"text": "new words", "stage_run_id": new}
+    ]
+
+
+def test_a_persons_correction_survives_in_the_tags(database: Database) -> None:
+    asset_id = add_asset(database)
+    run_id = add_run(database, asset_id)
+    ref = results.RunRef(stage_run_id=run_id, asset_id=asset_id)
+    with database.transaction() as connection:
+        labels = results.name_ids(connection, tables.label, ["cat", "lynx"])
+        results.write_shots(connection, ref, [Shot(shot_index=0, start_ms=0, end_ms=2000)])
+        tag = Tag(shot_index=0, start_ms=0, end_ms=2000, label="cat", score=0.9, visual_score=0.9)
+        results.write_tags(connection, ref, [tag], labels)
+        connection.execute(
+            insert(tables.correction),
+            [
+                {
+                    "asset_id": asset_id,
+                    "label_id": labels[name],
+                    "verdict": verdict,
+                    "author": "ana",
+                }
+                for name, verdict in (("cat", "wrong"), ("lynx", "right"))
+            ],
+        )
+    for stage in ("split", "fuse"):
+        flip(database, asset_id, stage, run_id)
+    assert rows(database, "SELECT label, score, modalities, model_revision FROM v_tags") == [
+        {"label": "lynx", "score": 1.0, "modalities": "person", "model_revision": "ana"}
+    ]
+
+
+def test_a_job_key_is_one_job(database: Database) -> None:
+    made = []
+    for _ in range(2):
+        with database.transaction() as connection:
+            made.append(
+                jobs.create_job(
+                    connection,
+                    job_key="nightly-1",
+                    name="n",
+                    priority=0,
+                    sources=["s3://b/p"],
+                    plan=EMPTY_PLAN,
+                )
+            )
+    assert made[0] == (made[1][0], True)
+    assert made[1][1] is False
+
+
+def test_a_new_version_of_a_place_replaces_the_old_one(database: Database) -> None:
+    def see(etag: str) -> int:
+        with database.transaction() as connection:
+            place = jobs.SeenAt(uri="s3://b/k", etag=etag, size_bytes=1)
+            return int(jobs.see_locations(connection, [place])[0].id)
+
+    first, second = see("v1"), see("v2")
+    current = "SELECT id FROM location WHERE is_current"
+    assert rows(database, current) == [{"id": second}]
+    assert see("v1") == first
+    assert rows(database, current) == [{"id": first}]
+
+
+def test_the_last_item_closes_its_job(database: Database) -> None:
+    with database.transaction() as connection:
+        job_id, _ = jobs.create_job(
+            connection, job_key=None, name="n", priority=0, sources=["x"], plan=EMPTY_PLAN
+        )
+        seen = [jobs.SeenAt(uri=f"s3://b/{n}", etag="e", size_bytes=1) for n in range(2)]
+        places = [row.id for row in jobs.see_locations(connection, seen)]
+        jobs.add_items(connection, job_id, [(place, None) for place in places])
+        jobs.set_item_state(connection, job_id, places[0], "done")
+        jobs.close_if_complete(connection, job_id)
+    assert rows(database, "SELECT state FROM v_jobs") == [{"state": "expanding"}]
+    with database.transaction() as connection:
+        jobs.listing_complete(connection, job_id, files_skipped=3)
+    assert rows(database, "SELECT state FROM v_jobs") == [{"state": "running"}]
+    with database.transaction() as connection:
+        jobs.set_item_state(connection, job_id, places[1], "failed")
+        jobs.close_if_complete(connection, job_id)
+    assert rows(
+        database,
+        "SELECT state, assets_total, assets_done, assets_failed, files_skipped FROM v_jobs",
+    ) == [
+        {"state": "failed", "assets_total": 2, "assets_done": 1, "assets_failed": 1,
+         "files_skipped": 3}
+    ]  # fmt: skip
+
+
+def test_a_rolled_back_bulk_insert_leaves_nothing(database: Database) -> None:
+    with pytest.raises(RuntimeError, match="half way"), database.transaction() as connection:
+        insert_rows(connection, tables.label, ["name"], [("a",), ("b",)])
+        raise RuntimeError("half way")
+    assert rows(database, "SELECT * FROM label") == []
+
+
+def test_an_analysts_query_cannot_write(database: Database) -> None:
+    add_asset(database)
+    assert queries.read_only(database, "SELECT uri FROM v_assets WHERE uri LIKE '%a.mp4'") == [
+        {"uri": "file:///a.mp4"}
+    ]
+    with pytest.raises(ConfigurationError, match="the query failed"):
+        queries.read_only(database, "DELETE FROM location")
+    with pytest.raises(ConfigurationError, match="the query failed"):
+        queries.read_only(database, "SELECT nothing FROM nowhere")
+    # The next transaction of the process can write again.
+    add_asset(database, sha256="c" * 64, uri="file:///c.mp4")
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "sentence"),
+    [
+        ("nonsense", ConfigurationError, "is not a URL"),
+        ("mysql://host/x", ConfigurationError, "runs on SQLite and PostgreSQL"),
+        ("sqlite://", ConfigurationError, "SQLite needs a file"),
+    ],
+)
+def test_a_wrong_url_is_one_sentence(url: str, error: type[Exception], sentence: str) -> None:
+    with pytest.raises(error, match=sentence):
+        open_database(url)
+
+
+def test_an_unreachable_database_hides_its_password() -> None:
+    database = open_database("postgresql://user:secret@127.0.0.1:9/none")
+    with (
+        pytest.raises(DatabaseUnavailableError, match="cannot be used") as caught,
+        database.reading(),
+    ):
+        pass
+    assert "secret" not in str(caught.value)
