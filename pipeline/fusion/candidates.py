@@ -4,7 +4,6 @@ A label is known by pictures (classes of the picture model that certainly show i
 (its place in a vector space), or by words (the label, its aliases and kinds).
 """
 
-from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,6 +58,11 @@ def build_candidates(user_labels: tuple[str, ...], class_names: tuple[str, ...])
     for index, name in enumerate(class_names):
         indices.setdefault(class_key(name), []).append(index)
 
+    class_meanings: dict[tuple[str, ...], list[int]] = {}
+    for key, members in indices.items():
+        for words in {words_of(key), words_of(gloss(key))}:
+            class_meanings.setdefault(words, []).extend(members)
+
     drafts: list[_Draft] = []
     meanings = _concepts_by_words(vocabulary)
     taken: set[str] = set()
@@ -68,31 +72,31 @@ def build_candidates(user_labels: tuple[str, ...], class_names: tuple[str, ...])
             drafts.append(_concept_draft(label, concept, indices))
             taken.add(concept.label)
         else:
-            same = [key for key in indices if words_of(label) in (words_of(key), words_of(gloss(key)))]
-            drafts.append(_Draft(label, [i for key in same for i in indices[key]], [label]))
+            drafts.append(_Draft(label, class_meanings.get(words_of(label), []), [label]))
     n_user = len(drafts)
-    names = {label.casefold() for label in user_labels}
-    for concept in vocabulary.concepts.values():
-        if concept.label not in taken and concept.label.casefold() not in names:
-            drafts.append(_concept_draft(concept.label, concept, indices))
-            names.add(concept.label.casefold())
+    drafts += [
+        _concept_draft(concept.label, concept, indices)
+        for concept in vocabulary.concepts.values()
+        if concept.label not in taken
+    ]
     n_named = len(drafts)
+    by_name = {draft.name.casefold(): draft for draft in drafts}
 
     covered_by: dict[int, int] = {}
     for ident in sorted(range(n_named), key=lambda i: -len(drafts[i].classes)):
         covered_by.update(dict.fromkeys(drafts[ident].classes, ident))
-    other_words = {words: concept for words, concept in meanings.items()}
     for key, members in indices.items():
-        concept = other_words.get(words_of(key))
-        means_other = concept is not None and key not in concept.classes
-        name = gloss(key) if means_other or key.casefold() in names else key
-        phrases = [name]
         if len(words_of(key)) > 1 and members[0] in covered_by:
             drafts[covered_by[members[0]]].phrases.append(key)
-        if name.casefold() in names:
+        named_alike = by_name.get(key.casefold())
+        if named_alike is not None and set(members) <= set(named_alike.classes):
             continue
-        names.add(name.casefold())
-        drafts.append(_Draft(name, members, phrases))
+        other = meanings.get(words_of(key))
+        means_other = other is not None and key not in other.classes
+        name = gloss(key) if means_other or named_alike is not None else key
+        if name.casefold() not in by_name:
+            by_name[name.casefold()] = _Draft(name, members, [name])
+            drafts.append(by_name[name.casefold()])
     return _assemble(drafts, n_user, n_named)
 
 
@@ -110,8 +114,6 @@ def _concept_draft(name: str, concept: Concept, indices: dict[str, list[int]]) -
 
 
 def _assemble(drafts: list[_Draft], n_user: int, n_named: int) -> Candidates:
-    duplicates = [name for name, n in Counter(d.name.casefold() for d in drafts).items() if n > 1]
-    assert not duplicates, duplicates
     sizes = [len(draft.classes) for draft in drafts if draft.classes]
     return Candidates(
         names=tuple(draft.name for draft in drafts),

@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.fusion.evidence import PictureFeatures
 from pipeline.fusion.taxonomy import Taxonomy
-from pipeline.fusion.vocabulary import class_key, gloss, load_vocabulary
+from pipeline.fusion.vocabulary import class_key, load_vocabulary
 from pipeline.fusion.words import words_of
 from pipeline.fusion.zero_shot import (
     FIT_SLOPE,
@@ -66,13 +66,14 @@ class Classifier:
         classes: ClassSet,
         text: LabelSpace,
         scorer: ConseScorer | NativeScorer | None,
-        class_names: tuple[str, ...],
     ) -> None:
         self.classes = classes
         self._centroids = text.centroids(classes.prompts)
         self._scorer = scorer
         if isinstance(scorer, ConseScorer):
-            self._shares = self._shares_of(class_names, text)
+            self._shares = self._shares_of(scorer)
+        elif scorer is not None:
+            self._labels = scorer.vectors(classes.prompts)
 
     def from_pictures(self, pictures: Sequence[PictureFeatures]) -> Scores | None:
         """Class probabilities, float64 ``(n,)``; ``None`` where pictures say nothing."""
@@ -82,7 +83,7 @@ class Classifier:
             mean = np.mean([self._scorer.probabilities(p) for p in pictures], axis=0)
             total = float(mean.sum())
             return None if total <= 0.0 else np.asarray((mean / total) @ self._shares)
-        fits = [self._scorer.fit_groups(p, self.classes.prompts) for p in pictures]
+        fits = [self._scorer.fit(picture, self._labels) for picture in pictures]
         return np.asarray(np.mean([_softmax(FIT_SLOPE * fit) for fit in fits], axis=0))
 
     def from_words(self, vector: FloatArray | None) -> Scores | None:
@@ -109,20 +110,20 @@ class Classifier:
         best = int(np.argmax(fused))
         return self.classes.names[best], min(1.0, float(fused[best]))
 
-    def _shares_of(self, class_names: tuple[str, ...], text: LabelSpace) -> FloatArray:
+    def _shares_of(self, scorer: ConseScorer) -> FloatArray:
         """float32 ``(n_picture_classes, n)``: how a picture class divides over the classes.
 
         A class that is a member of some goes to the narrowest of them; others by meaning.
         """
-        vectors = text.vectors(tuple(gloss(name) for name in class_names))
-        shares = _softmax(vectors @ self._centroids.T / TEMPERATURE).astype(np.float32)
+        similarities = scorer.class_vectors @ self._centroids.T
+        shares = _softmax(similarities / TEMPERATURE).astype(np.float32)
         members = self.classes.members
         by_width = sorted(range(len(members)), key=lambda i: (len(members[i]), i))
         narrowest: dict[str, int] = {}
         for at in by_width:
             for name in members[at]:
                 narrowest.setdefault(name, at)
-        for row, name in enumerate(class_names):
+        for row, name in enumerate(scorer.class_names):
             owner = narrowest.get(class_key(name))
             if owner is not None:
                 shares[row] = 0.0

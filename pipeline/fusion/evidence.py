@@ -103,7 +103,7 @@ def align(
     evidence = []
     for shot in shots:
         near = np.flatnonzero((starts <= shot.end_ms) & (ends >= shot.start_ms))
-        mine = [int(i) for i in near if overlap_weight(shot, cues[i]) > 0.0]
+        mine = [i for i in near.tolist() if overlap_weight(shot, cues[i]) > 0.0]
         evidence.append(
             ShotEvidence(
                 shot=shot,

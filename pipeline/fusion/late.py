@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.errors import ConfigurationError, ContractError
+from pipeline.errors import ContractError
 from pipeline.fusion.candidates import build_candidates
 from pipeline.fusion.classify import Classifier, ClassSet
 from pipeline.fusion.evidence import PictureFeatures, ShotEvidence
 from pipeline.fusion.lines import Line, lines_by_modality, mean_vector
-from pipeline.fusion.taxonomy import load_labels, load_taxonomy
+from pipeline.fusion.params import LateFusionParams
+from pipeline.fusion.taxonomy import load_taxonomy
 from pipeline.fusion.words import words_of
 from pipeline.fusion.zero_shot import (
     ConseScorer,
@@ -26,6 +27,8 @@ from pipeline.fusion.zero_shot import (
 )
 from schemas.records import Classification, Embedding, FloatArray, Modality, Shot, Tag
 
+__all__ = ["FUSER_NAME", "FUSER_REVISION", "FusionResult", "LateFuser", "LateFusionParams"]
+
 FUSER_NAME = "late-fusion"
 #: Changes with every change of code or shipped data that can change a result.
 FUSER_REVISION = "1"
@@ -35,77 +38,6 @@ LEAST_DIRECT_SCORE = 0.05
 #: Texts shorter than this are taken literally only: their vectors are near too much.
 LEAST_WORDS_FOR_MEANING = 4
 _LINES_PER_BLOCK = 256
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LateFusionParams:
-    """How to fuse; JSON-serialisable with :func:`dataclasses.asdict`.
-
-    Attributes:
-        labels: the user's own labels, ``None`` for none. They are tag candidates, and, from two
-            labels on, a closed set to classify into.
-        label_set_name: what that closed set is called in the results.
-        taxonomy: the shipped taxonomy to classify into.
-        tag_threshold: least fused score of a tag, 0-1.
-        zero_shot_threshold: least probability, 0-1, for a vocabulary label that was neither in
-            the picture model's classes nor said literally, but fits by meaning.
-        max_tags_per_shot: the best this many are kept.
-        visual_weight, audio_weight, text_weight: trust in a modality, 0-1; at 0 it is ignored.
-            That a thing is spoken of is weaker than that it is seen.
-        text_languages: languages the text model understands, as they stand in cues; a cue in
-            another language counts by its literal words (and for the joint embedding) only.
-        text_space: name of the text model's vector space, which the joint embedding shares.
-
-    Raises:
-        ConfigurationError: a value out of its bounds, or labels that cannot be used.
-    """
-
-    labels: tuple[str, ...] | None = None
-    label_set_name: str = "custom"
-    taxonomy: str = "mediaweave"
-    tag_threshold: float = 0.2
-    zero_shot_threshold: float = 0.4
-    max_tags_per_shot: int = 20
-    visual_weight: float = 1.0
-    audio_weight: float = 0.8
-    text_weight: float = 0.8
-    text_languages: tuple[str, ...] = ("en", "eng")
-    text_space: str = "minilm-l6"
-
-    def __post_init__(self) -> None:
-        if self.labels is not None:
-            object.__setattr__(self, "labels", load_labels(self.labels).labels)
-        object.__setattr__(
-            self, "text_languages", tuple(language.casefold() for language in self.text_languages)
-        )
-        for name in (
-            "tag_threshold",
-            "zero_shot_threshold",
-            "visual_weight",
-            "audio_weight",
-            "text_weight",
-        ):
-            value = getattr(self, name)
-            if not 0.0 <= value <= 1.0:
-                raise ConfigurationError(f"{name} is {value}: give a number from 0 to 1")
-        if self.max_tags_per_shot < 1:
-            raise ConfigurationError(
-                f"max_tags_per_shot is {self.max_tags_per_shot}: give at least 1"
-            )
-        load_taxonomy(self.taxonomy)
-        if self.label_set_name in ("", self.taxonomy):
-            raise ConfigurationError(
-                f'label_set_name is "{self.label_set_name}": '
-                f"give your own list a name other than the taxonomy's"
-            )
-
-    def weight(self, modality: Modality) -> float:
-        """Trust in a modality, 0-1."""
-        return {
-            "visual": self.visual_weight,
-            "audio": self.audio_weight,
-            "text": self.text_weight,
-        }[modality]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,15 +84,15 @@ class LateFuser:
         self._candidates = build_candidates(labels, image_class_names)
         self._named = self._candidates.names[: self._candidates.n_named]
         self._named_vectors = self._text.vectors(self._named)
+        if self._scorer is not None:
+            self._seen_vectors = self._scorer.vectors([(name,) for name in self._named])
         #: Least probability by meaning, per named label: the user's own are always considered.
         self._meaning_floor = np.full(len(self._named), params.zero_shot_threshold)
         self._meaning_floor[: self._candidates.n_user] = params.tag_threshold
         sets = [ClassSet.from_taxonomy(load_taxonomy(params.taxonomy))]
         if len(labels) > 1:
             sets.append(ClassSet.from_labels(params.label_set_name, labels))
-        self._classifiers = [
-            Classifier(classes, self._text, self._scorer, image_class_names) for classes in sets
-        ]
+        self._classifiers = [Classifier(classes, self._text, self._scorer) for classes in sets]
 
     def fuse(self, evidence: Sequence[ShotEvidence]) -> FusionResult:
         """Tags, classes and a joint embedding for each shot that has any evidence.
@@ -203,18 +135,17 @@ class LateFuser:
         """The labels whose noisy-or over the modalities that spoke reaches the threshold."""
         params, candidates = self._params, self._candidates
         scores: dict[Modality, Scores] = {}
-        if pictures and self._scorer is not None:
+        if pictures:
             scores["visual"] = self._visual_scores(pictures)
         for modality, lines in spoken.items():
             scores[modality] = self._word_scores(lines)
         fused = np.zeros(len(candidates.names))
         for modality, opinion in scores.items():
             fused = noisy_or(fused, params.weight(modality) * opinion)
-        chosen = fused >= max(params.tag_threshold, np.finfo(float).tiny)
-        seen = params.visual_weight * scores["visual"] if "visual" in scores else np.zeros(1)
-        chosen[candidates.n_named :] &= np.broadcast_to(seen, fused.shape)[
-            candidates.n_named :
-        ] >= max(params.tag_threshold, np.finfo(float).tiny)
+        chosen = (fused > 0.0) & (fused >= params.tag_threshold)
+        seen = params.visual_weight * scores["visual"] if "visual" in scores else 0.0 * fused
+        unnamed = slice(candidates.n_named, None)
+        chosen[unnamed] &= (seen[unnamed] > 0.0) & (seen[unnamed] >= params.tag_threshold)
         best = sorted(
             (int(i) for i in np.flatnonzero(chosen)), key=lambda i: (-fused[i], candidates.names[i])
         )
@@ -236,13 +167,14 @@ class LateFuser:
         """``(n_candidates,)``: the best of the keyframes; 0 where they do not speak."""
         candidates = self._candidates
         best = np.zeros(len(candidates.names))
+        if self._scorer is None:
+            return best
         for picture in pictures:
-            assert self._scorer is not None
             if isinstance(self._scorer, ConseScorer):
                 rolled = candidates.roll_up(self._scorer.probabilities(picture))
                 rolled[rolled < LEAST_DIRECT_SCORE] = 0.0
                 best = np.maximum(best, rolled)
-            fits = probability(self._scorer.fit(picture, self._named))
+            fits = probability(self._scorer.fit(picture, self._seen_vectors))
             fits[(fits < self._meaning_floor) | candidates.direct[: len(fits)]] = 0.0
             best[: len(fits)] = np.maximum(best[: len(fits)], fits)
         return best

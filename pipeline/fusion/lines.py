@@ -26,7 +26,7 @@ class Line:
 def lines_by_modality(
     evidence: ShotEvidence, languages: tuple[str, ...]
 ) -> dict[Modality, list[Line]]:
-    """The lines of each modality that spoke, sorted by text.
+    """The lines of each modality that spoke, both in alphabetical order.
 
     A text said twice in a shot (two subtitle tracks, OCR of several keyframes) is one line with
     the larger weight. Cues without a confidence (subtitles) count fully.
@@ -43,7 +43,10 @@ def lines_by_modality(
         same = lines.get(text.casefold())
         if same is None or _precedence(line) > _precedence(same):
             lines[text.casefold()] = line
-    return {modality: [lines[key] for key in sorted(lines)] for modality, lines in spoken.items()}
+    return {
+        modality: [lines[key] for key in sorted(lines)]
+        for modality, lines in sorted(spoken.items(), key=lambda item: item[0])
+    }
 
 
 def mean_vector(lines: list[Line]) -> FloatArray | None:

@@ -27,12 +27,16 @@ class Concept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vocabulary:
-    """The concepts by label, in the order of the file."""
+    """The concepts by label, in the order of the file.
+
+    ``covering``: labels of the concepts that cover a class, by class name, narrowest first.
+    """
 
     version: str
     concepts: dict[str, Concept]
     class_glosses: dict[str, str]
     uncountable: frozenset[str]
+    covering: dict[str, tuple[str, ...]]
 
     def ancestors(self, label: str) -> Iterator[str]:
         """The broader concepts of a concept, nearest first."""
@@ -41,11 +45,9 @@ class Vocabulary:
             yield concept.parent
             concept = self.concepts[concept.parent]
 
-    def concepts_of_class(self, class_name: str) -> list[str]:
+    def concepts_of_class(self, class_name: str) -> tuple[str, ...]:
         """Labels of the concepts that cover a class, narrowest first."""
-        key = class_key(class_name)
-        covering = [c for c in self.concepts.values() if key in c.classes]
-        return [c.label for c in sorted(covering, key=lambda c: (len(c.classes), c.label))]
+        return self.covering.get(class_key(class_name), ())
 
 
 def class_key(class_name: str) -> str:
@@ -75,6 +77,11 @@ def load_vocabulary() -> Vocabulary:
         while covering is not None:
             classes[covering].update(entry.get("imagenet", ()))
             covering = entries[covering].get("parent")
+    by_width = sorted(entries, key=lambda label: (len(classes[label]), label))
+    covers: dict[str, list[str]] = {}
+    for label in by_width:
+        for name in classes[label]:
+            covers.setdefault(name, []).append(label)
     return Vocabulary(
         version=raw["version"],
         concepts={
@@ -89,4 +96,5 @@ def load_vocabulary() -> Vocabulary:
         },
         class_glosses=raw["class_glosses"],
         uncountable=frozenset(raw["uncountable"]),
+        covering={name: tuple(labels) for name, labels in covers.items()},
     )

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from pipeline.errors import ContractError
 from pipeline.fusion.evidence import PictureFeatures
-from pipeline.fusion.vocabulary import class_key, gloss, load_vocabulary
+from pipeline.fusion.vocabulary import gloss, load_vocabulary
 from schemas.records import FloatArray
 
 Embed = Callable[[Sequence[str]], FloatArray]
@@ -106,14 +106,19 @@ class LabelSpace:
         reference = points @ self.bank.T
         mean = reference.mean(axis=1, keepdims=True)
         deviation = np.maximum(reference.std(axis=1, keepdims=True), 1e-6)
-        return np.asarray((points @ labels.T - mean) / deviation, dtype=np.float64)
+        scores: Scores = ((points @ labels.T - mean) / deviation).astype(np.float64)
+        return scores
 
 
 class PictureScorer(Protocol):
-    """Scores of label names for one picture."""
+    """Scores of any labels for one picture."""
 
-    def fit(self, picture: PictureFeatures, names: tuple[str, ...]) -> Scores:
-        """``(n_names,)``: standard deviations above the bank of queries."""
+    def vectors(self, groups: Sequence[tuple[str, ...]]) -> FloatArray:
+        """``(n_groups, dimension)``: labels, each given by one or more phrases, where this
+        scorer compares them with pictures. Embeds what is new to the process: may block."""
+
+    def fit(self, picture: PictureFeatures, labels: FloatArray) -> Scores:
+        """``(n_labels,)``: standard deviations above the bank of queries."""
 
     def place(self, pictures: Sequence[PictureFeatures]) -> FloatArray | None:
         """Where pictures of one shot lie in the text model's space: ``(dimension,)``, unit
@@ -125,24 +130,28 @@ class ConseScorer:
 
     def __init__(self, class_names: tuple[str, ...], text: LabelSpace) -> None:
         self._text = text
-        self._class_vectors = text.vectors(tuple(gloss(name) for name in class_names))
-        self._class_names = tuple(class_key(name) for name in class_names)
+        self.class_names = class_names
+        #: float32 ``(n_classes, dimension)``, in the text model's space.
+        self.class_vectors = text.vectors(tuple(gloss(name) for name in class_names))
 
     def probabilities(self, picture: PictureFeatures) -> Scores:
         """The picture's class probabilities, float64 ``(n_classes,)``."""
         scores = picture.class_scores
-        if scores is None or scores.shape != (len(self._class_names),):
+        if scores is None or scores.shape != (len(self.class_names),):
             seen = None if scores is None else scores.shape
             raise ContractError(
-                f"expected {len(self._class_names)} class scores for a picture, got shape {seen}"
+                f"expected {len(self.class_names)} class scores for a picture, got shape {seen}"
             )
-        return np.clip(scores.astype(np.float64), 0.0, 1.0)
+        return np.asarray(np.clip(scores, 0.0, 1.0), dtype=np.float64)
 
-    def fit(self, picture: PictureFeatures, names: tuple[str, ...]) -> Scores:
+    def vectors(self, groups: Sequence[tuple[str, ...]]) -> FloatArray:
+        return self._text.centroids(groups)
+
+    def fit(self, picture: PictureFeatures, labels: FloatArray) -> Scores:
         place = self._place(self.probabilities(picture))
         if place is None:
-            return np.full(len(names), -np.inf)
-        return self._text.standard_scores(place[None], self._text.vectors(names))[0]
+            return np.full(len(labels), -np.inf)
+        return self._text.standard_scores(place[None], labels).ravel()
 
     def place(self, pictures: Sequence[PictureFeatures]) -> FloatArray | None:
         if not pictures:
@@ -151,7 +160,7 @@ class ConseScorer:
 
     def _place(self, probabilities: Scores) -> FloatArray | None:
         top = np.argsort(-probabilities, kind="stable")[:TOP_CLASSES]
-        return unit(probabilities[top].astype(np.float32) @ self._class_vectors[top])
+        return unit(probabilities[top].astype(np.float32) @ self.class_vectors[top])
 
 
 class NativeScorer:
@@ -161,33 +170,24 @@ class NativeScorer:
         self._native = LabelSpace(space, embed_labels, PROMPT)
         self._text = text
 
-    def fit(self, picture: PictureFeatures, names: tuple[str, ...]) -> Scores:
-        return self._native.standard_scores(
-            self._checked(picture)[None], self._native.vectors(names)
-        )[0]
+    def vectors(self, groups: Sequence[tuple[str, ...]]) -> FloatArray:
+        return self._native.centroids(groups)
 
-    def fit_groups(self, picture: PictureFeatures, groups: Sequence[tuple[str, ...]]) -> Scores:
-        """Like :meth:`fit`, for groups of phrases that each stand for one class."""
-        return self._native.standard_scores(
-            self._checked(picture)[None], self._native.centroids(groups)
-        )[0]
-
-    def place(self, pictures: Sequence[PictureFeatures]) -> FloatArray | None:
-        """ConSE again, with the vocabulary in the part of the closed label set."""
-        if not pictures:
-            return None
-        names = tuple(load_vocabulary().concepts)
-        fit = np.mean([self.fit(picture, names) for picture in pictures], axis=0)
-        top = np.argsort(-fit, kind="stable")[:TOP_CLASSES]
-        return unit(probability(fit[top]).astype(np.float32) @ self._text.bank[top])
-
-    def _checked(self, picture: PictureFeatures) -> FloatArray:
+    def fit(self, picture: PictureFeatures, labels: FloatArray) -> Scores:
         if picture.embedding.shape != (self._native.dimension,):
             raise ContractError(
                 f"expected a picture embedding of {self._native.dimension} dimensions in "
                 f"{self._native.name}, got {picture.embedding.shape=}"
             )
-        return picture.embedding
+        return self._native.standard_scores(picture.embedding[None], labels).ravel()
+
+    def place(self, pictures: Sequence[PictureFeatures]) -> FloatArray | None:
+        """ConSE again, with the vocabulary in the part of the closed label set."""
+        if not pictures:
+            return None
+        fit = np.mean([self.fit(picture, self._native.bank) for picture in pictures], axis=0)
+        top = np.argsort(-fit, kind="stable")[:TOP_CLASSES]
+        return unit(probability(fit[top]).astype(np.float32) @ self._text.bank[top])
 
 
 def probability(fit: Scores) -> Scores:

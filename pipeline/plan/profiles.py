@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.config import Settings
+from pipeline.config import ProfileOptions, Settings
 from pipeline.errors import ConfigurationError
 from pipeline.models.entry import ModelEntry
 from pipeline.models.hub.entries import from_settings
@@ -55,16 +55,15 @@ def profile_named(name: str, settings: Settings) -> Profile:
     Raises:
         ConfigurationError: there is none of that name, or profiles extend each other in a circle.
     """
-    seen: list[str] = []
-    chain = []
-    while name in settings.profiles:
+    chain: list[ProfileOptions] = []
+    seen: set[str] = set()
+    # A profile of the settings may carry a shipped one's name: it then builds on that one.
+    while name in settings.profiles and not (name in seen and name in PROFILES):
         if name in seen:
-            raise ConfigurationError(f"the profiles {', '.join(seen)} extend each other")
-        seen.append(name)
+            raise ConfigurationError(f"the profiles {', '.join(sorted(seen))} extend each other")
+        seen.add(name)
         chain.append(settings.profiles[name])
         name = chain[-1].extends
-        if name in PROFILES and name in seen:
-            break
     if name not in PROFILES:
         known = ", ".join(sorted({*PROFILES, *settings.profiles}))
         raise ConfigurationError(f"there is no profile {name!r}; known are: {known}")

@@ -24,7 +24,7 @@ class Runtime:
         )
         self.scratch = ScratchSpace(settings.scratch_path / "media", settings.scratch_max_bytes)
         self.models = ModelPool(
-            device=settings.device, find_entry=lambda name: model_entry(name, settings)
+            device=settings.device, lookup=lambda name: model_entry(name, settings)
         )
         self.plans = PlanCache()
         media = settings.media

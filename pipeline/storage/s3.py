@@ -12,7 +12,12 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from pipeline.errors import ConfigurationError, MediaLimitError, ObjectNotFoundError
+from pipeline.errors import (
+    ConfigurationError,
+    MediaLimitError,
+    ObjectNotFoundError,
+    SourceError,
+)
 from pipeline.storage.base import (
     FetchedObject,
     ObjectInfo,
@@ -94,6 +99,7 @@ class S3Store:
         bucket, key = _object_of(uri)
         with self._translated(bucket, key) as client:
             answer = client.head_object(Bucket=bucket, Key=key)
+        self._check_is_s3(answer, uri)
         return ObjectInfo(
             uri=uri,
             size_bytes=answer["ContentLength"],
@@ -165,7 +171,8 @@ class S3Store:
             pinned = arguments if version is None else {**arguments, "VersionId": version}
             with self._translated(bucket, key) as client:
                 answer: dict[str, Any] = client.get_object(Bucket=bucket, Key=key, **pinned)
-                return answer
+            self._check_is_s3(answer, uri)
+            return answer
 
         download = Download(request, uri, max_attempts=self._settings.max_attempts)
         try:
@@ -206,6 +213,10 @@ class S3Store:
             if self._shared_client is None:
                 self._shared_client = _make_client(self._settings)
             return self._shared_client
+
+    def _check_is_s3(self, answer: dict[str, Any], uri: str) -> None:
+        if not {"ContentLength", "ETag"} <= answer.keys():
+            raise SourceError(f"{self._store_name()} answers for {uri} unlike S3: check its URL")
 
     def _store_name(self) -> str:
         """The endpoint for messages, without any password in its URL."""

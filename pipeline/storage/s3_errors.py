@@ -82,6 +82,7 @@ _BY_STATUS: dict[int, tuple[type[PipelineError], str]] = {
     403: _DENIED,
     404: (ObjectNotFoundError, "the key of {uri} or its bucket does not exist"),
     429: _BUSY,
+    501: (SourceError, "the server of {uri} does not know this request: is it an S3 server?"),
 }
 
 
@@ -119,7 +120,7 @@ def translate(
         name = type(error).__name__
         return StoreUnavailableError(f"cannot reach {store} for {uri} ({name}): is it running?")
     if isinstance(error, ResponseParserError):
-        return SourceError(f"{store} does not answer like an S3 server for {uri}: check its URL")
+        return SourceError(f"{store} answers for {uri} unlike S3: check its URL")
     return SourceError(f"cannot read {uri}: {type(error).__name__}")
 
 

@@ -13,12 +13,7 @@ _MEMORY_MESSAGES = ("out of memory", "bad_alloc", "bad allocation", "allocate me
 
 def check_picture(picture: Image, model: str) -> None:
     """Raises ContractError unless ``picture`` is uint8, HWC, RGB with at least one pixel."""
-    if (
-        picture.dtype != np.uint8
-        or picture.ndim != 3
-        or picture.shape[2] != 3
-        or picture.size == 0
-    ):
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
         raise ContractError(
             f"{model} expects uint8 HWC RGB pictures, got {picture.shape=} {picture.dtype=}"
         )

