@@ -21,7 +21,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 HOST = "127.0.0.1"
 START_TIMEOUT_SECONDS = 90
@@ -67,17 +67,23 @@ class ServerProcess:
                 extra_groups=None if self.user is None else [],
                 start_new_session=True,
             )
-        for attempt in Retrying(
-            retry=retry_if_exception_type((NotReadyError, OSError)),
-            wait=wait_fixed(0.05),
-            stop=stop_after_delay(START_TIMEOUT_SECONDS),
-            reraise=True,
-        ):
-            with attempt:
-                if self._process.poll() is not None:
-                    tail = (self.folder / "log").read_text(errors="replace")[-2000:]
-                    pytest.fail(f"{self.command[0]} ended by itself:\n{tail}")
-                self.is_ready()
+        started = self._process
+
+        def is_up() -> bool:
+            if started.poll() is not None:
+                tail = (self.folder / "log").read_text(errors="replace")[-2000:]
+                pytest.fail(f"{self.command[0]} ended by itself:\n{tail}")
+            return self.answers()
+
+        _until(is_up)
+
+    def answers(self) -> bool:
+        """Whether the server is ready for clients now."""
+        try:
+            self.is_ready()
+        except (NotReadyError, OSError):
+            return False
+        return True
 
     def stop(self) -> None:
         """Ask the server to stop and wait; may be called twice."""
@@ -93,6 +99,8 @@ class ServerProcess:
         if self._process is not None and self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait(STOP_TIMEOUT_SECONDS)
+            # Its children may hold the port a moment longer.
+            _until(lambda: not self.answers())
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -101,6 +109,14 @@ class ServerProcess:
             yield
         finally:
             self.stop()
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    Retrying(
+        retry=retry_if_result(lambda is_met: not is_met),
+        wait=wait_fixed(0.05),
+        stop=stop_after_delay(START_TIMEOUT_SECONDS),
+    )(condition)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,7 +82,10 @@ class Classifier:
         if isinstance(self._scorer, ConseScorer):
             mean = np.mean([self._scorer.probabilities(p) for p in pictures], axis=0)
             total = float(mean.sum())
-            return None if total <= 0.0 else np.asarray((mean / total) @ self._shares)
+            if total <= 0.0:
+                return None
+            shares: FloatArray = (mean / total).astype(np.float32) @ self._shares
+            return shares.astype(np.float64)
         fits = [self._scorer.fit(picture, self._labels) for picture in pictures]
         return np.asarray(np.mean([_softmax(FIT_SLOPE * fit) for fit in fits], axis=0))
 

@@ -37,7 +37,6 @@ FUSER_REVISION = "1"
 LEAST_DIRECT_SCORE = 0.05
 #: Texts shorter than this are taken literally only: their vectors are near too much.
 LEAST_WORDS_FOR_MEANING = 4
-_LINES_PER_BLOCK = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,22 +182,17 @@ class LateFuser:
         """``(n_candidates,)``: the best line for each label, said literally or by meaning."""
         candidates = self._candidates
         best = np.zeros(len(candidates.names))
+        named = best[: len(self._named)]
         for line in lines:
+            if line.understood and len(words_of(line.text)) >= LEAST_WORDS_FOR_MEANING:
+                # Line by line: in one product of all lines, each would round by its neighbours.
+                fits = probability(
+                    self._text.standard_scores(line.vector[None], self._named_vectors).ravel()
+                )
+                fits[fits < self._meaning_floor] = 0.0
+                np.maximum(named, line.weight * fits, out=named)
             for i in candidates.phrases.find(line.text):
                 best[i] = max(best[i], line.weight)
-        telling = [
-            line
-            for line in lines
-            if line.understood and len(words_of(line.text)) >= LEAST_WORDS_FOR_MEANING
-        ]
-        n_named = len(self._named)
-        for at in range(0, len(telling), _LINES_PER_BLOCK):
-            block = telling[at : at + _LINES_PER_BLOCK]
-            points = np.stack([line.vector for line in block])
-            fits = probability(self._text.standard_scores(points, self._named_vectors))
-            fits[fits < self._meaning_floor] = 0.0
-            fits *= np.array([[line.weight] for line in block])
-            best[:n_named] = np.maximum(best[:n_named], fits.max(axis=0))
         return best
 
     def _classes(

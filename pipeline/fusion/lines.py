@@ -65,5 +65,5 @@ def _known(cue: Cue, languages: tuple[str, ...]) -> bool:
     """Language tags compare by their first part: ``en-US`` is ``en``."""
     if cue.language is None:
         return True
-    primary = cue.language.replace("_", "-").split("-")[0].casefold()
+    primary = cue.language.replace("_", "-").split("-", maxsplit=1)[0].casefold()
     return primary in ("", "und", *languages)

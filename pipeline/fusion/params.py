@@ -34,11 +34,11 @@ class LateFusionParams:
     label_set_name: str = "custom"
     taxonomy: str = "mediaweave"
     tag_threshold: float = 0.2
-    zero_shot_threshold: float = 0.4
+    zero_shot_threshold: float = 0.5
     max_tags_per_shot: int = 20
     visual_weight: float = 1.0
-    audio_weight: float = 0.8
-    text_weight: float = 0.8
+    audio_weight: float = 0.6
+    text_weight: float = 0.6
     text_languages: tuple[str, ...] = ("en", "eng")
     text_space: str = "minilm-l6"
 
@@ -63,6 +63,8 @@ class LateFusionParams:
                 f"max_tags_per_shot is {self.max_tags_per_shot}: give at least 1"
             )
         load_taxonomy(self.taxonomy)
+        if not self.text_space:
+            raise ConfigurationError("text_space is empty: give the name of the text model's space")
         if self.label_set_name in ("", self.taxonomy):
             raise ConfigurationError(
                 f'label_set_name is "{self.label_set_name}": '

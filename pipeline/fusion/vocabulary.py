@@ -55,7 +55,7 @@ def class_key(class_name: str) -> str:
 
     Case tells ImageNet's dog "Cardigan" from its "cardigan".
     """
-    return class_name.split(",")[0].replace("_", " ").strip()
+    return class_name.split(",", maxsplit=1)[0].replace("_", " ").strip()
 
 
 def gloss(class_name: str) -> str:

@@ -37,7 +37,11 @@ _IRREGULAR = {
     "movies": "movie",
     "cookies": "cookie",
     "selfies": "selfie",
-    "bunnies": "bunny",
+    "smoothies": "smoothie",
+    "buses": "bus",
+    "gases": "gas",
+    "viruses": "virus",
+    "toes": "toe",
 }
 #: End like plurals and are none, or mean something else in the singular.
 _INVARIANT = frozenset(
@@ -59,7 +63,7 @@ def singular(word: str) -> str:
     if word.endswith(("ss", "us", "is")):
         return word
     if word.endswith("ies"):
-        return word[:-3] + "y"
+        return word[:-1] if len(word) == 4 else word[:-3] + "y"
     if word.endswith(("ches", "shes", "xes", "zes", "sses", "oes")):
         return word[:-2]
     return word[:-1]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import av
 import av.logging
@@ -11,12 +11,14 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
+from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from pipeline.errors import InvalidMediaError, MediaLimitError, UnsupportedMediaError
+from pipeline.media.languages import normalise_language
 from pipeline.media.limits import MediaLimits
 from pipeline.media.messages import one_line, useful_line
 from pipeline.media.sniff import ALLOWED_DEMUXERS, ALLOWED_PROTOCOLS
@@ -96,6 +98,19 @@ def audio_streams(container: InputContainer) -> list[AudioStream]:
     ]
 
 
+def text_subtitle_streams(container: InputContainer, notes: list[str]) -> dict[int, str | None]:
+    """Stream index → language of the streams whose cues are text; notes name the others."""
+    found: dict[int, str | None] = {}
+    for stream in container.streams.subtitles:
+        if stream.codec_context is None:
+            notes.append(f"subtitle stream {stream.index} has no decoder and was skipped")
+        elif (codec := stream.codec_context.codec.canonical_name) in TEXT_SUBTITLES:
+            found[stream.index] = normalise_language(stream.language)
+        else:
+            notes.append(f"subtitle stream {stream.index} ({codec}) holds no text and was skipped")
+    return found
+
+
 def preferred(streams: Sequence[_StreamT]) -> _StreamT | None:
     """The stream marked as default, or else the first."""
     default = next((s for s in streams if s.disposition & Disposition.default), None)
@@ -136,16 +151,17 @@ def orientations(
     return {stream.index: found.get(stream.index, Orientation()) for stream in streams}
 
 
-def _decoded(packet: Packet[VideoStream]) -> list[VideoFrame]:
+def _decoded(packet: "Packet[Stream]") -> list[VideoFrame]:
     try:
-        return packet.decode()
+        return [frame for frame in packet.decode() if isinstance(frame, VideoFrame)]
     except FFmpegError:
         # One damaged packet; a later one may decode.
         return []
 
 
 def _orientation(frame: VideoFrame) -> Orientation:
-    for data in frame.side_data:
+    # PyAV's stub names the element, not the container.
+    for data in cast("SideDataContainer", frame.side_data):
         if data.type == SideDataType.DISPLAYMATRIX:
             return _from_matrix(bytes(data))
     return Orientation()

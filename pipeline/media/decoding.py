@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -18,6 +19,8 @@ from pipeline.errors import InvalidMediaError, ResourceExhaustedError
 from pipeline.media.confine import die_with_parent
 from pipeline.media.ffmpeg_command import VideoPlan
 from pipeline.media.messages import useful_line
+
+Process = subprocess.Popen[bytes]
 
 _KEPT_LINES = 40
 _LINE_BYTES = 1024
@@ -48,7 +51,7 @@ class PipedFrame:
 
 
 @contextmanager
-def running(command: list[str], report: Report) -> Iterator["subprocess.Popen[bytes]"]:
+def running(command: list[str], report: Report) -> Iterator[Process]:
     """ffmpeg for the time of the block; its standard error fills the report.
 
     Raises:
@@ -81,14 +84,14 @@ def running(command: list[str], report: Report) -> Iterator["subprocess.Popen[by
         raise ResourceExhaustedError(f"ffmpeg ran out of memory or disk: {report.reason}")
 
 
-def _listen(process: "subprocess.Popen[bytes]", report: Report) -> None:
-    if process.stderr is not None:
-        for line in iter(lambda: process.stderr.readline(_LINE_BYTES), b""):
-            report.error_count += 1
-            report.last_lines.append(line.decode("utf-8", "replace").strip())
+def _listen(process: Process, report: Report) -> None:
+    stderr = process.stderr
+    while stderr is not None and (line := stderr.readline(_LINE_BYTES)):
+        report.error_count += 1
+        report.last_lines.append(line.decode("utf-8", "replace").strip())
 
 
-def read_frames(process: "subprocess.Popen[bytes]", plan: VideoPlan) -> Iterator[PipedFrame]:
+def read_frames(process: Process, plan: VideoPlan) -> Iterator[PipedFrame]:
     """Frames in order of time, small ones and candidates mixed; none when ffmpeg sends none."""
     if process.stdout is None:
         return
@@ -105,14 +108,14 @@ def read_frames(process: "subprocess.Popen[bytes]", plan: VideoPlan) -> Iterator
     only_candidates = plan.only_candidates_every_ms is not None
     with pipe:
         # NUT refines a time base by a whole factor at most, so this is exact.
-        per_pts = [stream.time_base / plan.time_base for stream in pipe.streams]
+        per_pts = [Fraction(s.time_base or 1) / plan.time_base for s in pipe.streams]
         try:
             for packet in pipe.demux():
                 if packet.pts is None or packet.size == 0:
                     continue
                 is_candidate = only_candidates or packet.stream_index == 1
                 width, height = plan.keyframe_size if is_candidate else plan.small_size
-                pixels = np.frombuffer(packet, dtype=np.uint8).reshape(height, width, 3)
+                pixels = np.frombuffer(memoryview(packet), dtype=np.uint8).reshape(height, width, 3)
                 ratio = per_pts[packet.stream_index]
                 pts = packet.pts * ratio.numerator // ratio.denominator - plan.pipe_offset_pts
                 yield PipedFrame(pts, is_candidate, pixels)

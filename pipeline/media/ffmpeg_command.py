@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-import ffmpeg
+import ffmpeg  # type: ignore[import-untyped]
 
 from pipeline.media.limits import MediaLimits
 from pipeline.media.params import AUDIO_RATE_HZ, SplitParams
@@ -73,7 +73,7 @@ def build_command(
     if audio_index is not None:
         outputs.append(_audio_output(source, audio_index, start, limits))
     outputs += [
-        ffmpeg.output(source[str(index)], subtitle_name(index), f="srt", c="srt", copyts=None)
+        ffmpeg.output(source[str(index)], subtitle_name(index), f="srt", c="srt")
         for index in subtitle_indexes
     ]
     head = [binary, "-nostdin", "-hide_banner", "-loglevel", "error", "-copyts", "-y"]
@@ -82,7 +82,9 @@ def build_command(
     return command
 
 
-def _video_output(source: ffmpeg.nodes.Stream, plan: VideoPlan, params: SplitParams):
+def _video_output(
+    source: ffmpeg.nodes.Stream, plan: VideoPlan, params: SplitParams
+) -> ffmpeg.nodes.Stream:
     frames = source[str(plan.stream_index)].filter("setpts", f"PTS+{plan.pipe_offset_pts}")
     rate = {
         "f": "nut",
@@ -114,7 +116,7 @@ def _candidates(frames: ffmpeg.nodes.Stream, plan: VideoPlan, when: str) -> ffmp
 
 def _audio_output(
     source: ffmpeg.nodes.Stream, index: int, start: Fraction, limits: MediaLimits
-):
+) -> ffmpeg.nodes.Stream:
     sound = source[str(index)].filter("asetpts", f"PTS-({float(start):.6f})/TB")
     sound = sound.filter("aresample", AUDIO_RATE_HZ, **{"async": 1, "first_pts": 0})
     sound = sound.filter("aformat", sample_fmts="s16", channel_layouts="mono")

@@ -20,8 +20,8 @@ def useful_line(lines: Iterable[str]) -> str | None:
     """The last line that states a reason, without addresses and our own file names."""
     cleaned = [_ADDRESS.sub(r"\1: ", _PATH.sub("", line)).strip(" :") for line in lines]
     cleaned = ["".join(c for c in line if c.isprintable())[:_MAX_CHARS] for line in cleaned if line]
-    reasons = [line for line in cleaned if not _AFTERMATH.search(line)]
-    return (reasons or cleaned or [None])[-1]
+    reasons = [line for line in cleaned if not _AFTERMATH.search(line)] or cleaned
+    return reasons[-1] if reasons else None
 
 
 def one_line(error: BaseException) -> str:

@@ -9,7 +9,7 @@ import warnings
 from importlib import import_module
 from typing import Any
 
-from PIL import ExifTags
+from PIL import ExifTags, UnidentifiedImageError
 from PIL import Image as PillowImage
 
 from pipeline.errors import InvalidMediaError, MediaLimitError, UnsupportedMediaError
@@ -143,7 +143,7 @@ def _open(picture_format: str, limits: MediaLimits, ffmpeg: str) -> PillowImage.
         raise MediaLimitError(
             f"the picture has more than {limits.max_pixels} pixels: {one_line(error)}"
         ) from error
-    except PillowImage.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise InvalidMediaError(
             f"the file starts like a {picture_format} picture but is not a readable one"
         ) from error

@@ -4,8 +4,10 @@ from fractions import Fraction
 from typing import Any
 
 import av
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Disposition, Stream
+from av.video.stream import VideoStream
 
 from pipeline.errors import MediaLimitError, UnsupportedMediaError
 from pipeline.media.containers import (
@@ -68,10 +70,10 @@ def _record(stream: Stream, turned: dict[int, Orientation]) -> dict[str, Any]:
     if stream.time_base:
         record["time_base_num"] = stream.time_base.numerator
         record["time_base_den"] = stream.time_base.denominator
-    if isinstance(stream, av.AudioStream) and context is not None:
-        record["sample_rate_hz"] = context.sample_rate or None
-        record["channels"] = context.channels or None
-    elif isinstance(stream, av.VideoStream):
+    if isinstance(stream, AudioStream) and stream.codec_context is not None:
+        record["sample_rate_hz"] = stream.codec_context.sample_rate or None
+        record["channels"] = stream.codec_context.channels or None
+    elif isinstance(stream, VideoStream):
         if stream.index in turned:
             size = displayed_size(stream, turned[stream.index])
             record["width_px"], record["height_px"] = size
@@ -88,7 +90,7 @@ def _clean(text: str | None) -> str | None:
     return "".join(c for c in text if c.isprintable())[:_MAX_METADATA_CHARS].strip() or None
 
 
-def _frame_rate(stream: av.VideoStream) -> float | None:
+def _frame_rate(stream: VideoStream) -> float | None:
     for rate in (stream.average_rate, stream.guessed_rate):
         if rate and 0 < rate <= _MAX_FRAME_RATE:
             return float(rate)

@@ -104,6 +104,16 @@ class Batcher(Generic[In, Out]):
         """The figures up to the last finished batch."""
         return self._stats
 
+    @property
+    def waiting_items(self) -> int:
+        """Items submitted that no batch has taken yet."""
+        with self._changed:
+            return self._untaken()
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
     def close(self) -> None:
         """End the thread after the batch it is at; calls not finished by then fail.
 
@@ -146,12 +156,12 @@ class Batcher(Generic[In, Out]):
             self._changed.wait_for(lambda: self._waiting or self._closed)
             if not self._closed:
                 self._changed.wait_for(
-                    lambda: self._closed or self._waiting_items() >= self._size,
+                    lambda: self._closed or self._untaken() >= self._size,
                     timeout=self._max_wait_seconds,
                 )
             return [] if self._closed else self._take()
 
-    def _waiting_items(self) -> int:
+    def _untaken(self) -> int:
         return sum(len(call.items) - call.next_index for call in self._waiting)
 
     def _take(self) -> list[tuple[_Call[In, Out], int]]:
@@ -168,6 +178,22 @@ class Batcher(Generic[In, Out]):
 
     def _run(self, batch: Sequence[tuple[_Call[In, Out], int]]) -> None:
         """Infer; on failure by halves, until only items that fail alone have failed."""
+        if len(batch) > self._size:  # it shrank meanwhile
+            for start in range(0, len(batch), self._size):
+                self._run(batch[start : start + self._size])
+            return
+        error = self._attempt(batch)
+        if error is None:
+            return
+        if len(batch) == 1:
+            self._fail(batch[0][0], error)
+            return
+        del error  # its traceback holds what the failed attempt put on the device
+        middle = len(batch) // 2
+        self._run(batch[:middle])
+        self._run(batch[middle:])
+
+    def _attempt(self, batch: Sequence[tuple[_Call[In, Out], int]]) -> Exception | None:
         wall, cpu = time.perf_counter(), time.process_time()
         try:
             outputs = self.model.infer([call.items[index] for call, index in batch])
@@ -179,17 +205,12 @@ class Batcher(Generic[In, Out]):
             self._account(batch, wall, cpu, finished=False)
             if isinstance(error, ResourceExhaustedError | MemoryError):
                 self._shrink(len(batch))
-            if len(batch) == 1:
-                self._fail(batch[0][0], error)
-                return
-            middle = len(batch) // 2
-            self._run(batch[:middle])
-            self._run(batch[middle:])
-        else:
-            self._account(batch, wall, cpu, finished=True)
-            self._grow(len(batch))
-            for (call, index), output in zip(batch, outputs, strict=True):
-                call.outputs[index] = output
+            return error
+        self._account(batch, wall, cpu, finished=True)
+        self._grow(len(batch))
+        for (call, index), output in zip(batch, outputs, strict=True):
+            call.outputs[index] = output
+        return None
 
     def _fail(self, call: _Call[In, Out], error: Exception) -> None:
         if isinstance(error, MemoryError):

@@ -1,6 +1,7 @@
 """Every model by name.
 
-Importing this module imports no model library: fingerprints need :class:`ModelInfo` alone.
+Importing this module imports no model library: fingerprints need :class:`ModelInfo` alone. Where
+weights are several files, ``sha256`` is that of the files joined in the order they are loaded.
 """
 
 import importlib

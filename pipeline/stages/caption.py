@@ -1,10 +1,13 @@
 """caption: one sentence per shot, by a captioning model or by the template of what was found."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from pipeline.fusion.caption import TEMPLATE_NAME, TEMPLATE_REVISION, describe
-from pipeline.fusion.evidence import overlapping
+from pipeline.fusion.evidence import align
 from pipeline.models.base import CaptionRequest, ModelInfo
 from pipeline.stages.base import Models, StageInputs, StageOutput, StageSpec
 from schemas.records import Caption, Keyframe, Shot, Tag
@@ -29,13 +32,14 @@ def run(inputs: StageInputs, params: CaptionParams, models: Models) -> StageOutp
     return StageOutput(records={"captions": captions})
 
 
-def _by_template(inputs: StageInputs, shots: "list[Shot] | tuple[Shot, ...]") -> list[Caption]:
+def _by_template(inputs: StageInputs, shots: Sequence[Shot]) -> list[Caption]:
     tags: dict[int, list[Tag]] = defaultdict(list)
     for tag in inputs.tags():
         tags[tag.shot_index].append(tag)
     cues = inputs.cues()
     return [
-        describe(shot, tags[shot.shot_index], overlapping(shot, cues)) for shot in shots
+        describe(evidence.shot, tags[evidence.shot.shot_index], evidence.cues)
+        for evidence in align(shots, {}, cues, np.zeros((len(cues), 0), np.float32))
     ]
 
 

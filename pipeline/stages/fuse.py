@@ -2,11 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from pipeline.fusion.evidence import align
-from pipeline.fusion.late import FUSER_NAME, FUSER_REVISION, LateFuser, LateFusionParams
+from pipeline.fusion.late import FUSER_NAME, FUSER_REVISION, LateFuser
+from pipeline.fusion.params import LateFusionParams
 from pipeline.models.base import ImageFeatures, ModelInfo
 from pipeline.stages.base import Models, StageInputs, StageOutput, StageSpec
 from schemas.records import FloatArray
@@ -23,10 +25,9 @@ def run(inputs: StageInputs, params: LateFusionParams, models: Models) -> StageO
         return lambda texts: np.stack(models.infer(role, list(texts)))
 
     fuser = LateFuser(
-        params,
+        replace(params, text_space=models.get("text").space),
         image_class_names=vision.class_names,
         image_space=vision.space,
-        text_space=models.get("text").space,
         embed_text=embed("text"),
         embed_labels=embed("labels") if models.has("labels") else None,
     )

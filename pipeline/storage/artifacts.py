@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from pipeline.errors import ContractError, ObjectNotFoundError, SourceError
 from pipeline.storage.base import ObjectStore
-from pipeline.storage.files import hash_file
+from pipeline.storage.files import hash_file, sync_file
 from pipeline.storage.local import SCHEME as LOCAL_SCHEME
 from pipeline.storage.local import normalise_uri, path_of
 
@@ -72,6 +72,7 @@ class ArtifactStore:
             if fetched.sha256 != sha256:
                 arriving.unlink()
                 raise self._damaged(sha256)
+            sync_file(arriving)
             arriving.replace(cached)
         return cached
 

@@ -29,12 +29,19 @@ def hash_file(path: Path) -> str:
         return hash_stream(stream)
 
 
+def sync_file(path: Path) -> None:
+    """Wait until the file's bytes are on the disk."""
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
 @contextmanager
-def replacing(destination: Path) -> Iterator[BinaryIO]:
+def replacing(destination: Path, *, durable: bool) -> Iterator[BinaryIO]:
     """A new file that takes the place of ``destination`` when the block ends without an error.
 
-    The bytes are on the disk before the name is: a crash leaves the old file or the new one.
-    Folders are made. Inside the block, only writing to the file may raise ``OSError``.
+    With ``durable`` the bytes are on the disk before the name is, so that a power cut leaves the
+    old file or the new one; that is slow for large files. Folders are made. Inside the block, only
+    writing to the file may raise ``OSError``.
 
     Raises:
         ResourceExhaustedError: the disk is full.
@@ -46,8 +53,9 @@ def replacing(destination: Path) -> Iterator[BinaryIO]:
         try:
             with temporary.open("xb") as file:
                 yield file
-                file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
             temporary.replace(destination)
         except BaseException:
             temporary.unlink(missing_ok=True)

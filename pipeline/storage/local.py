@@ -146,11 +146,11 @@ class LocalStore:
             return stream.read()
 
     def write_file(self, uri: str, path: Path, media_type: str) -> None:
-        with path.open("rb") as source, replacing(path_of(uri)) as target:
+        with path.open("rb") as source, replacing(path_of(uri), durable=True) as target:
             shutil.copyfileobj(source, target, CHUNK_BYTES)
 
     def write_bytes(self, uri: str, data: bytes, media_type: str) -> None:
-        with replacing(path_of(uri)) as target:
+        with replacing(path_of(uri), durable=True) as target:
             target.write(data)
 
     def check(self, uri: str) -> None:

@@ -125,7 +125,7 @@ class S3Store:
         digest = hashlib.sha256()
         with (
             self._download(uri, version, max_bytes) as download,
-            replacing(destination) as file,
+            replacing(destination, durable=False) as file,
         ):
             for chunk in download.chunks():
                 digest.update(chunk)
@@ -199,6 +199,8 @@ class S3Store:
                 client.list_objects_v2(Bucket=bucket, MaxKeys=1)
             except ClientError as error:
                 return code_of(error)
+            except CALL_ERRORS:
+                return "unknown"
             return None
 
         try:

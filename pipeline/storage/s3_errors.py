@@ -57,7 +57,7 @@ _EXPIRED = (AccessDeniedError, "the credentials used for {uri} have expired: ren
 _BUSY = (StoreUnavailableError, "the store cannot serve {uri} now")
 _DENIED = (
     AccessDeniedError,
-    "the store refuses access to {uri}: s3:GetObject and s3:ListBucket are needed",
+    "the store refuses {uri}: allow s3:ListBucket and s3:GetObject, to write s3:PutObject too",
 )
 
 #: Error codes of S3 that say more than their status does.

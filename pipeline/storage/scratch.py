@@ -10,7 +10,12 @@ from pathlib import Path
 from tempfile import mkdtemp
 from uuid import uuid4
 
-from pipeline.storage.files import CHUNK_BYTES, replacing, translate_write_error
+from pipeline.storage.files import (
+    CHUNK_BYTES,
+    replacing,
+    sync_file,
+    translate_write_error,
+)
 
 _FOLDER = "work-"
 
@@ -45,6 +50,8 @@ class ScratchSpace:
         kept = self._kept / sha256
         if kept.exists() or path.stat().st_size > self._max_bytes:
             return
+        # Nobody looks at the bytes again: a power cut must not leave the name without them.
+        sync_file(path)
         try:
             os.link(path, kept)
         except FileExistsError:
@@ -99,7 +106,7 @@ class ScratchSpace:
     def _copy(self, path: Path, kept: Path) -> None:
         with self.temporary_folder() as folder:
             copy = folder / kept.name
-            with path.open("rb") as source, replacing(copy) as target:
+            with path.open("rb") as source, replacing(copy, durable=True) as target:
                 shutil.copyfileobj(source, target, CHUNK_BYTES)
             copy.replace(kept)
 

@@ -3,7 +3,8 @@
 Keys that start with the same string stand together in a sorted listing. So a media file ``d/a.mp4``
 has all its sidecars among the neighbouring keys that start with ``d/a.``, and is complete with the
 first key that does not. Only such neighbours are held in memory, never a folder or the listing.
-A store that lists out of order loses no media, only the ties to their sidecars.
+That holds too where a server sorts folder by folder. A store that lists in no order at all loses no
+media, only the ties to their sidecars.
 """
 
 import re

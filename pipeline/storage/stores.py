@@ -4,17 +4,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.errors import ConfigurationError
-from pipeline.storage import local, s3
-from pipeline.storage.base import FetchedObject, ObjectInfo, ObjectStore, OnSkip, printable
+from pipeline.storage.base import (
+    FetchedObject,
+    ObjectInfo,
+    ObjectStore,
+    OnSkip,
+    printable,
+)
+from pipeline.storage.local import SCHEME as LOCAL_SCHEME
+from pipeline.storage.local import LocalStore
+from pipeline.storage.s3 import SCHEME as S3_SCHEME
+from pipeline.storage.s3 import S3Settings, S3Store
 
 
 class Stores:
     """An :class:`ObjectStore` for ``file://`` and ``s3://`` URIs alike."""
 
-    def __init__(self, s3_settings: s3.S3Settings) -> None:
+    def __init__(self, s3: S3Settings) -> None:
         self._stores: dict[str, ObjectStore] = {
-            local.SCHEME: local.LocalStore(),
-            s3.SCHEME: s3.S3Store(s3_settings),
+            LOCAL_SCHEME: LocalStore(),
+            S3_SCHEME: S3Store(s3),
         }
 
     def list(self, uri: str, *, on_skip: OnSkip | None = None) -> Iterator[ObjectInfo]:

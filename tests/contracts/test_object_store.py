@@ -120,6 +120,7 @@ def test_odd_keys_come_back_as_they_were_given(place: Place, name: str) -> None:
     assert place.names() == [name]
     assert place.stores.read_bytes(uri) == name.encode()
     (item,) = expand(uri, place.stores)
+    assert isinstance(item, SourceItem)
     assert (item.uri, item.etag) == (uri, place.stores.head(uri).etag)
 
 
@@ -132,7 +133,7 @@ def test_fetch_gives_the_bytes_their_digest_and_size(place: Place, tmp_path: Pat
     assert fetched.size_bytes == len(data)
     assert fetched.etag == place.stores.head(uri).etag
     assert fetched.is_scratch == (place.kind != "local")
-    assert [path for path in tmp_path.rglob(".part-*")] == []
+    assert list(tmp_path.rglob(".part-*")) == []
 
 
 def test_fetch_of_an_empty_object(place: Place, tmp_path: Path) -> None:

@@ -284,10 +284,18 @@ def _message(
 
     return parse_message(
         sources=[source if "://" in source else os.path.abspath(source) for source in sources],
-        labels=load_labels(labels) if labels is not None else None,
+        labels=_labels(labels) if labels is not None else None,
         parameters=_parameters(overrides or []),
         **fields,
     )
+
+
+def _labels(given: str) -> tuple[str, ...]:
+    # os.path answers "no" for a list too long to be a file name; pathlib would raise.
+    found = load_labels(Path(given) if os.path.isfile(given) else given)  # noqa: PTH113
+    for reason in found.dropped:
+        typer.echo(f"mediaweave: {reason}: left out", err=True)
+    return found.labels
 
 
 def _parameters(overrides: list[str]) -> dict[str, dict[str, Any]]:

@@ -22,7 +22,8 @@ class EfficientNetLite0:
     """Runs on the CPU whatever the device: there it does 120 pictures a second on one thread.
 
     The first :meth:`load` converts the packaged torch weights to ONNX (some seconds) and keeps
-    the file in ``cache_dir``; later ones need no torch.
+    the file in ``cache_dir``; later ones need no torch. The class names are the public domain list
+    "imagenet-simple-labels", as the weights come with none.
     """
 
     max_batch = 16

@@ -36,13 +36,24 @@ class MiniLm:
         verify(folder / "model.safetensors", self.info.sha256)
         self._torch = import_library("torch")
         transformers = import_library("transformers")
-        self._tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        network = transformers.AutoModel.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=self._torch.float32
-        )
+        logging = transformers.utils.logging
+        had_progress_bar = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()
+        try:
+            self._tokenizer = transformers.AutoTokenizer.from_pretrained(
+                folder, local_files_only=True
+            )
+            network = transformers.AutoModel.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, dtype=self._torch.float32
+            )
+        finally:
+            if had_progress_bar:
+                logging.enable_progress_bar()
         self._network = network.eval().to(device)
 
     def infer(self, batch: Sequence[str]) -> list[FloatArray]:
+        if not batch:
+            return []
         with vendor_errors(self.info.name), self._torch.inference_mode():
             previous = self._torch.get_num_threads()
             self._torch.set_num_threads(self._threads)

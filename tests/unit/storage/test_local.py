@@ -4,6 +4,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from pipeline.errors import (
     SourceError,
     StoreUnavailableError,
 )
+from pipeline.storage import local
+from pipeline.storage.files import hash_stream
 from pipeline.storage.local import LocalStore, normalise_uri, path_of
 from pipeline.storage.s3 import S3Settings
 from pipeline.storage.sources import SkippedFile, SourceItem, expand
@@ -78,14 +81,19 @@ def test_fetch_reads_in_place_and_leaves_the_destination_alone(tmp_path: Path) -
         STORE.fetch(uri_of(path), tmp_path / "destination", version="1")
 
 
-def test_a_file_that_grows_while_it_is_read_is_transient(tmp_path: Path) -> None:
+def test_a_file_that_grows_while_it_is_read_is_transient(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(b"x")
 
-    from pipeline.storage.local import _opened
-
-    with pytest.raises(StoreUnavailableError, match="changed while"), _opened(uri_of(path), None):
+    def hash_meanwhile(stream: BufferedReader) -> str:
         path.write_bytes(b"xy")
+        return hash_stream(stream)
+
+    monkeypatch.setattr(local, "hash_stream", hash_meanwhile)
+    with pytest.raises(StoreUnavailableError, match="changed while it was read"):
+        STORE.fetch(uri_of(path), tmp_path / "destination")
 
 
 def test_long_and_impossible_paths_do_not_exist(tmp_path: Path) -> None:
@@ -96,7 +104,7 @@ def test_long_and_impossible_paths_do_not_exist(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def special_files(tmp_path: Path) -> Iterator[Path]:
+def special_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with one good file among everything that must not be opened."""
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -108,14 +116,10 @@ def special_files(tmp_path: Path) -> Iterator[Path]:
     (folder / "up").symlink_to("..")
     (folder / "link.mp4").symlink_to("good.mp4")
     Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.mp4")).touch()
-    here = Path.cwd()
-    os.chdir(folder)  # the path of a socket must be short
-    try:
-        with socket.socket(socket.AF_UNIX) as unix:
-            unix.bind("socket.mp4")
-            yield folder
-    finally:
-        os.chdir(here)
+    monkeypatch.chdir(folder)  # the path of a socket must be short
+    with socket.socket(socket.AF_UNIX) as unix:
+        unix.bind("socket.mp4")
+        yield folder
 
 
 def test_listings_take_regular_files_and_report_the_rest(special_files: Path) -> None:
@@ -159,19 +163,23 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
         STORE.fetch(uri_of(tmp_path), tmp_path / "x")
 
 
-def test_deep_trees_do_not_exhaust_the_stack(tmp_path: Path) -> None:
+def test_deep_trees_do_not_exhaust_the_stack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     depth = 1500
-    here = Path.cwd()
-    os.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for _ in range(depth):
+        Path("d").mkdir()
+        os.chdir("d")
+    Path("a.mp4").touch()
     try:
+        (info,) = STORE.list(uri_of(tmp_path))
+        assert info.uri == uri_of(tmp_path) + "/d" * depth + "/a.mp4"
+    finally:  # shutil.rmtree() would exhaust it
+        Path("a.mp4").unlink()
         for _ in range(depth):
-            os.mkdir("d")
-            os.chdir("d")
-        Path("a.mp4").touch()
-    finally:
-        os.chdir(here)
-    (info,) = STORE.list(uri_of(tmp_path))
-    assert info.uri == uri_of(tmp_path) + "/d" * depth + "/a.mp4"
+            os.chdir("..")
+            Path("d").rmdir()
 
 
 @pytest.fixture
@@ -181,7 +189,7 @@ def unprivileged() -> Iterator[Path]:
         if os.geteuid() != 0:
             yield Path(name)
             return
-        os.chmod(name, 0o777)
+        Path(name).chmod(0o777)
         os.seteuid(NOBODY)
         try:
             yield Path(name)

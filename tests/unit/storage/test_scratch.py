@@ -87,7 +87,7 @@ def test_files_of_another_disk_are_copied(tmp_path: Path, monkeypatch: pytest.Mo
     def refuse(source: Path, target: Path) -> None:
         raise OSError(18, "Invalid cross-device link")
 
-    monkeypatch.setattr(scratch.os, "link", refuse)
+    monkeypatch.setattr(os, "link", refuse)
     space = ScratchSpace(tmp_path / "scratch", max_bytes=100)
     (tmp_path / "file").write_bytes(b"media")
     space.store(tmp_path / "file", "abc")

@@ -28,9 +28,13 @@ def is_media(uri: str) -> bool:
     return extension_of(uri) in MEDIA_EXTENSIONS
 
 
-def grouped(*keys: str) -> tuple[dict[str, list[str]], list[str]]:
-    """Media with the sidecars they got, and what was skipped, from keys in any order."""
-    listing = [ObjectInfo(uri=key, size_bytes=1, etag="e") for key in sorted(keys)]
+def grouped(*keys: str, by_folder: bool = False) -> tuple[dict[str, list[str]], list[str]]:
+    """Media with the sidecars they got, and what was skipped, from keys given in any order.
+
+    ``by_folder``: listed name by name within each folder, as SeaweedFS does.
+    """
+    ordered = sorted(keys, key=(lambda key: key.split("/")) if by_folder else None)
+    listing = [ObjectInfo(uri=key, size_bytes=1, etag="e") for key in ordered]
     entries = list(attach_sidecars(listing, is_media))
     items = {e.uri: [s.uri for s in e.sidecars] for e in entries if isinstance(e, SourceItem)}
     return items, sorted(e.uri for e in entries if isinstance(e, SkippedFile))
@@ -105,7 +109,7 @@ def expected_sidecars(media: str, keys: set[str]) -> list[str]:
 
 
 @given(
-    st.sets(
+    keys=st.sets(
         st.builds(
             "".join,
             st.tuples(
@@ -116,10 +120,11 @@ def expected_sidecars(media: str, keys: set[str]) -> list[str]:
             ),
         ),
         max_size=25,
-    )
+    ),
+    by_folder=st.booleans(),
 )
-def test_streaming_gives_what_looking_at_everything_would(keys: set[str]) -> None:
-    items, skipped = grouped(*keys)
+def test_streaming_gives_what_looking_at_everything_would(keys: set[str], by_folder: bool) -> None:
+    items, skipped = grouped(*keys, by_folder=by_folder)
     assert items == {key: expected_sidecars(key, keys) for key in keys if is_media(key)}
     taken = {uri for sidecars in items.values() for uri in sidecars}
     assert {*items, *taken, *skipped} == keys

@@ -1,0 +1,185 @@
+"""Probing and splitting, as the rest of mediaweave sees them: the parent's side."""
+
+import os
+import re
+import shutil
+import stat
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.errors import ContractError, InvalidMediaError, ObjectNotFoundError
+from pipeline.media.ffmpeg_binary import find_ffmpeg
+from pipeline.media.launcher import run_child
+from pipeline.media.limits import MediaLimits
+from pipeline.media.params import SplitParams
+from pipeline.media.results import ChildUsage, KeyframeFile, SidecarFile, SplitResult
+from schemas.records import Cue, MediaInfo, Shot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _KeyframeReply:
+    shot_index: int
+    keyframe_index: int
+    at_ms: int
+    pts: int | None
+    width_px: int
+    height_px: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _SplitReply:
+    shots: tuple[Shot, ...]
+    keyframes: tuple[_KeyframeReply, ...]
+    audio: str | None
+    cues: tuple[Cue, ...]
+    notes: tuple[str, ...]
+    decoder_cpu_seconds: float
+    startup_cpu_seconds: float
+
+
+_ReplyT = TypeVar("_ReplyT")
+_OUTPUT_NAME = re.compile(r"audio\.flac|keyframe-\d{5,}-\d+\.jpg")
+_MEDIA_INFO = TypeAdapter(MediaInfo)
+_SPLIT_REPLY = TypeAdapter(_SplitReply)
+
+
+def probe_media(path: Path, *, limits: MediaLimits) -> MediaInfo:
+    """What the file is, by its content, from its headers. Blocks; safe on untrusted files.
+
+    Raises:
+        ObjectNotFoundError: there is no such file.
+        InvalidMediaError: it is empty, damaged, or not media (``UnsupportedMediaError``), or
+            beyond the limits (``MediaLimitError``).
+        ResourceExhaustedError: reading the headers took too much time or memory.
+    """
+    _check_file(path)
+    request = _request("probe", path, limits) | {"cpu_seconds": limits.probe_seconds}
+    with tempfile.TemporaryDirectory(prefix="mediaweave-probe-") as work_dir:
+        reply, _ = run_child(
+            request, work_dir=Path(work_dir), limits=limits, wall_seconds=limits.probe_seconds
+        )
+    return _validated(_MEDIA_INFO, reply)
+
+
+def split_media(
+    path: Path,
+    *,
+    info: MediaInfo,
+    params: SplitParams,
+    sidecars: Sequence[SidecarFile],
+    work_dir: Path,
+    limits: MediaLimits,
+) -> SplitResult:
+    """Shots, keyframes, sound and cues of the file, decoded once. Blocks; safe on untrusted files.
+
+    ``info`` is what :func:`probe_media` said of the same file. The files named in the result are
+    in ``work_dir``, which must exist; nothing else is left there, nor anything after an error.
+
+    A file whose decoder reports errors and that holds less than 95 % of its stated duration counts
+    as truncated; with more, or without errors, it is used as far as it goes, with a note. A broken
+    sidecar is a note, never an error.
+
+    Raises:
+        ObjectNotFoundError: there is no such file.
+        InvalidMediaError: nothing can be decoded, or the file is truncated.
+        MediaLimitError: it has too many pixels, or lasts too long.
+        ResourceExhaustedError: it took too much time, memory or disk.
+    """
+    _check_file(path)
+    request = _request("split", path, limits) | {
+        "cpu_seconds": limits.cpu_seconds,
+        "kind": info.kind,
+        "duration_ms": info.duration_ms,
+        "params": asdict(params),
+        "sidecars": [
+            {"path": os.path.abspath(sidecar.path), "name": sidecar.name} for sidecar in sidecars
+        ],
+    }
+    scratch = Path(tempfile.mkdtemp(prefix="split-", dir=work_dir))
+    try:
+        data, cpu_seconds = run_child(
+            request, work_dir=scratch, limits=limits, wall_seconds=limits.wall_seconds
+        )
+        reply = _validated(_SPLIT_REPLY, data)
+        _check_shots(reply)
+        return SplitResult(
+            shots=reply.shots,
+            keyframes=tuple(_adopt_keyframe(k, scratch, work_dir) for k in reply.keyframes),
+            audio_path=None if reply.audio is None else _adopt(reply.audio, scratch, work_dir),
+            cues=reply.cues,
+            usage=ChildUsage(
+                cpu_seconds=cpu_seconds,
+                decoder_cpu_seconds=reply.decoder_cpu_seconds,
+                startup_cpu_seconds=reply.startup_cpu_seconds,
+            ),
+            notes=reply.notes,
+        )
+    finally:
+        shutil.rmtree(scratch)
+
+
+def _request(task: str, path: Path, limits: MediaLimits) -> dict[str, Any]:
+    return {
+        "task": task,
+        "input": os.path.abspath(path),
+        "ffmpeg": str(find_ffmpeg()),
+        "limits": asdict(limits),
+    }
+
+
+def _check_file(path: Path) -> None:
+    try:
+        found = path.stat()
+    except FileNotFoundError as error:
+        raise ObjectNotFoundError(f"there is no file {str(path)!r}") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise InvalidMediaError(f"{str(path)!r} is not a regular file")
+    if found.st_size == 0:
+        raise InvalidMediaError("the file is empty")
+
+
+def _validated(adapter: TypeAdapter[_ReplyT], reply: bytes) -> _ReplyT:
+    """A child that met hostile media is not believed either."""
+    try:
+        return adapter.validate_json(reply)
+    except ValidationError as error:
+        raise ContractError(
+            f"the media child's reply is malformed: {error.error_count()} errors in {reply[:200]!r}"
+        ) from error
+
+
+def _check_shots(reply: _SplitReply) -> None:
+    at_ms = 0
+    for index, shot in enumerate(reply.shots):
+        if shot.shot_index != index or shot.start_ms != at_ms or shot.end_ms < at_ms:
+            raise ContractError(f"shot {index} does not follow the one before: {shot}")
+        at_ms = shot.end_ms
+    strays = [k.shot_index for k in reply.keyframes if not 0 <= k.shot_index < len(reply.shots)]
+    if not reply.shots or strays:
+        raise ContractError(f"{len(reply.shots)} shots, keyframes of shots {strays}")
+
+
+def _adopt(name: str, scratch: Path, work_dir: Path) -> Path:
+    """Move a file that the child wrote out of its directory. Only plain files, by plain names."""
+    written = scratch / name
+    if not _OUTPUT_NAME.fullmatch(name) or not stat.S_ISREG(written.lstat().st_mode):
+        raise ContractError(f"the media child names an output {name!r} that is not one")
+    return written.replace(work_dir / name)
+
+
+def _adopt_keyframe(reply: _KeyframeReply, scratch: Path, work_dir: Path) -> KeyframeFile:
+    return KeyframeFile(
+        shot_index=reply.shot_index,
+        keyframe_index=reply.keyframe_index,
+        at_ms=reply.at_ms,
+        pts=reply.pts,
+        width_px=reply.width_px,
+        height_px=reply.height_px,
+        path=_adopt(reply.name, scratch, work_dir),
+    )
