@@ -7,7 +7,6 @@ process. Untrusted media is opened in child processes either way.
 import contextlib
 import os
 import threading
-import time
 import uuid
 from collections.abc import Sequence
 from types import TracebackType
@@ -39,7 +38,6 @@ class WorkerHost:
         self.keeper = LeaseKeeper(runtime.database, runtime.settings.lease_seconds)
         self.dispatcher = Dispatcher(runtime, self._app, QUEUES)
         register_tasks(self._app, runtime, self.keeper, self.dispatcher)
-        self._controller: WorkController | None = None
         self._thread = threading.Thread(target=self._consume, name="consumer", daemon=True)
 
     def start(self) -> None:
@@ -59,24 +57,19 @@ class WorkerHost:
     def stop(self, *, grace_seconds: float) -> bool:
         """Take no more work, wait for what runs, then give back what is left.
 
-        Gives whether every thread has ended; where it is false, the process should exit without
-        waiting for them: their runs belong to others already.
+        Gives whether everything that ran has ended; where it is false, the process should exit
+        without waiting for its threads: their runs belong to others already.
         """
         self.dispatcher.stop()
         state.should_stop = os.EX_OK
-        deadline = time.monotonic() + grace_seconds
-        self._thread.join(max(0.0, deadline - time.monotonic()))
-        clean = not self._thread.is_alive()
-        if not clean:
+        idle = self.keeper.wait_until_idle(grace_seconds)
+        if not idle:
             try:
                 log.warning("work_given_back", runs=self.keeper.give_back())
             except DatabaseUnavailableError as error:
                 log.warning("work_not_given_back", reason=str(error))
         self.keeper.close()
-        if clean:
-            state.should_stop = None
-            self._app.close()
-        return clean
+        return idle
 
     def __enter__(self) -> "WorkerHost":
         self.start()
@@ -89,9 +82,13 @@ class WorkerHost:
         trace: TracebackType | None,
     ) -> None:
         self.stop(grace_seconds=self._runtime.settings.shutdown_seconds)
+        # A process that goes on must be rid of this consumer before it starts another.
+        self._thread.join()
+        state.should_stop = None
+        self._app.close()
 
     def _consume(self) -> None:
-        self._controller = WorkController(
+        controller = WorkController(
             app=self._app,
             pool_cls="threads",
             concurrency=self._runtime.settings.concurrency,
@@ -104,4 +101,4 @@ class WorkerHost:
             quiet=True,
         )
         with contextlib.suppress(SystemExit):
-            self._controller.start()
+            controller.start()

@@ -53,51 +53,71 @@ def build_candidates(user_labels: tuple[str, ...], class_names: tuple[str, ...])
     A user's label that means a concept of the vocabulary takes over what is known of it, under
     the user's name.
     """
-    vocabulary = load_vocabulary()
     indices: dict[str, list[int]] = {}
     for index, name in enumerate(class_names):
         indices.setdefault(class_key(name), []).append(index)
-
-    class_meanings: dict[tuple[str, ...], list[int]] = {}
-    for key, members in indices.items():
-        for words in {words_of(key), words_of(gloss(key))}:
-            class_meanings.setdefault(words, []).extend(members)
-
-    drafts: list[_Draft] = []
+    vocabulary = load_vocabulary()
     meanings = _concepts_by_words(vocabulary)
-    taken: set[str] = set()
-    for label in user_labels:
-        concept = meanings.get(words_of(label))
-        if concept is not None:
-            drafts.append(_concept_draft(label, concept, indices))
-            taken.add(concept.label)
-        else:
-            drafts.append(_Draft(label, class_meanings.get(words_of(label), []), [label]))
-    n_user = len(drafts)
+    drafts = _user_drafts(user_labels, meanings, indices)
+    taken = {meanings[words].label for words in map(words_of, user_labels) if words in meanings}
     drafts += [
         _concept_draft(concept.label, concept, indices)
         for concept in vocabulary.concepts.values()
         if concept.label not in taken
     ]
-    n_named = len(drafts)
-    by_name = {draft.name.casefold(): draft for draft in drafts}
+    named = len(drafts)
+    drafts += _class_drafts(drafts, meanings, indices)
+    return _assemble(drafts, len(user_labels), named)
 
-    covered_by: dict[int, int] = {}
-    for ident in sorted(range(n_named), key=lambda i: -len(drafts[i].classes)):
-        covered_by.update(dict.fromkeys(drafts[ident].classes, ident))
+
+def _user_drafts(
+    labels: tuple[str, ...],
+    meanings: dict[tuple[str, ...], Concept],
+    indices: dict[str, list[int]],
+) -> list[_Draft]:
+    class_meanings: dict[tuple[str, ...], list[int]] = {}
     for key, members in indices.items():
-        if len(words_of(key)) > 1 and members[0] in covered_by:
-            drafts[covered_by[members[0]]].phrases.append(key)
-        named_alike = by_name.get(key.casefold())
-        if named_alike is not None and set(members) <= set(named_alike.classes):
+        for words in {words_of(key), words_of(gloss(key))}:
+            class_meanings.setdefault(words, []).extend(members)
+    drafts = []
+    for label in labels:
+        concept = meanings.get(words_of(label))
+        if concept is not None:
+            drafts.append(_concept_draft(label, concept, indices))
+        else:
+            drafts.append(_Draft(label, class_meanings.get(words_of(label), []), [label]))
+    return drafts
+
+
+def _class_drafts(
+    named: list[_Draft],
+    meanings: dict[tuple[str, ...], Concept],
+    indices: dict[str, list[int]],
+) -> list[_Draft]:
+    """The class names that are not labels already, each under a name of its own.
+
+    A name of several words is unmistakable: it also speaks for the narrowest label that covers
+    the class ("sea lion" says "animal", and never "lion").
+    """
+    by_name = {draft.name.casefold(): draft for draft in named}
+    narrowest: dict[int, _Draft] = {}
+    for draft in sorted(named, key=lambda draft: -len(draft.classes)):
+        narrowest.update(dict.fromkeys(draft.classes, draft))
+    drafts = []
+    for key, members in indices.items():
+        if len(words_of(key)) > 1 and members[0] in narrowest:
+            narrowest[members[0]].phrases.append(key)
+        alike = by_name.get(key.casefold())
+        if alike is not None and set(members) <= set(alike.classes):
             continue
         other = meanings.get(words_of(key))
         means_other = other is not None and key not in other.classes
-        name = gloss(key) if means_other or named_alike is not None else key
+        name = gloss(key) if means_other or alike is not None else key
         if name.casefold() not in by_name:
-            by_name[name.casefold()] = _Draft(name, members, [name])
-            drafts.append(by_name[name.casefold()])
-    return _assemble(drafts, n_user, n_named)
+            draft = _Draft(name, members, [name])
+            by_name[name.casefold()] = draft
+            drafts.append(draft)
+    return drafts
 
 
 def _concepts_by_words(vocabulary: Vocabulary) -> dict[tuple[str, ...], Concept]:

@@ -3,8 +3,8 @@
 ``vocabulary.json`` holds, per concept: ``aliases`` (other words for the same thing), ``kinds``
 (narrower words whose mention implies the concept), ``parent`` (a broader concept) and
 ``imagenet`` (names of ImageNet classes that certainly show it). ``class_glosses`` says what a
-terse or ambiguous class name means ("crane" is a construction crane); the gloss is what is
-embedded and what captions read.
+terse or ambiguous class name means (a "tank" of ImageNet is an army's); the gloss is what is
+embedded and what captions read. ``class_synonyms`` maps other spellings of class names to these.
 """
 
 import json
@@ -35,6 +35,7 @@ class Vocabulary:
     version: str
     concepts: dict[str, Concept]
     class_glosses: dict[str, str]
+    class_synonyms: dict[str, str]
     uncountable: frozenset[str]
     covering: dict[str, tuple[str, ...]]
 
@@ -51,11 +52,15 @@ class Vocabulary:
 
 
 def class_key(class_name: str) -> str:
-    """How class names compare: the first synonym, underscores as spaces; case counts.
+    """The name under which the vocabulary knows a class.
 
-    Case tells ImageNet's dog "Cardigan" from its "cardigan".
+    Models spell ImageNet's classes differently: all synonyms in a row, underscores for spaces,
+    the classical names or the clearer ones of today. Case counts: it tells the dog "Cardigan"
+    from the "cardigan". Unknown names come back as they are.
     """
-    return class_name.split(",", maxsplit=1)[0].replace("_", " ").strip()
+    synonyms = load_vocabulary().class_synonyms
+    first = class_name.split(",", maxsplit=1)[0].replace("_", " ").strip()
+    return synonyms.get(first, first)
 
 
 def gloss(class_name: str) -> str:
@@ -95,6 +100,7 @@ def load_vocabulary() -> Vocabulary:
             for label, entry in entries.items()
         },
         class_glosses=raw["class_glosses"],
+        class_synonyms=raw["class_synonyms"],
         uncountable=frozenset(raw["uncountable"]),
         covering={name: tuple(labels) for name, labels in covers.items()},
     )

@@ -61,7 +61,7 @@ def open_container(limits: MediaLimits) -> InputContainer:
                     raise UnsupportedMediaError(
                         f"the file looks like {demuxer}, a format that mediaweave does not open"
                     ) from error
-            reason = useful_line(lines) or one_line(error).split(":")[0]
+            reason = useful_line(lines) or getattr(error, "strerror", None) or one_line(error)
             raise InvalidMediaError(
                 f"the file is not readable as video, sound or a picture: {reason}"
             ) from error
@@ -185,7 +185,7 @@ def displayed_size(stream: VideoStream, orientation: Orientation) -> tuple[int, 
 
 def stored_size(stream: VideoStream) -> tuple[int, int]:
     """Width and height with square pixels, before turning."""
-    width, height = stream.codec_context.width, stream.codec_context.height
+    width, height = max(1, stream.codec_context.width), max(1, stream.codec_context.height)
     aspect = stream.sample_aspect_ratio or Fraction(1)
     if Fraction(1, _MAX_PIXEL_ASPECT) <= aspect <= _MAX_PIXEL_ASPECT:
         width = max(1, round(width * aspect))

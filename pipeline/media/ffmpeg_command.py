@@ -17,6 +17,8 @@ from pipeline.media.sniff import ALLOWED_DEMUXERS, ALLOWED_PROTOCOLS
 AUDIO_NAME = "audio.flac"
 #: Added to all times in the pipe: NUT holds no negative ones.
 PIPE_OFFSET_SECONDS = 60
+#: Distance of two frames whose times go back.
+_STEP_BACK_SECONDS = 0.04
 #: Decoding goes a little beyond the limit, so that reaching it can be seen.
 _SECONDS_BEYOND_LIMIT = 10
 
@@ -66,6 +68,8 @@ def build_command(
         protocol_whitelist=ALLOWED_PROTOCOLS,
         max_pixels=limits.max_pixels,
         noautorotate=None,
+        # A picture that changes its shape on the way must not start the clock below again.
+        **{"reinit_filter:v": 0},
     )
     outputs = []
     if video is not None:
@@ -77,7 +81,8 @@ def build_command(
         for index in subtitle_indexes
     ]
     head = [binary, "-nostdin", "-hide_banner", "-loglevel", "error", "-copyts", "-y"]
-    head += ["-filter_complex_threads", "1"]
+    # How many errors are too many is decided by what comes out.
+    head += ["-filter_complex_threads", "1", "-max_error_rate", "1"]
     command: list[str] = ffmpeg.merge_outputs(*outputs).compile(cmd=head)
     return command
 
@@ -85,7 +90,8 @@ def build_command(
 def _video_output(
     source: ffmpeg.nodes.Stream, plan: VideoPlan, params: SplitParams
 ) -> ffmpeg.nodes.Stream:
-    frames = source[str(plan.stream_index)].filter("setpts", f"PTS+{plan.pipe_offset_pts}")
+    clock = _forward(f"PTS+{plan.pipe_offset_pts}", f"round({_STEP_BACK_SECONDS}/TB)")
+    frames = source[str(plan.stream_index)].filter("setpts", clock)
     rate = {
         "f": "nut",
         "c": "rawvideo",
@@ -104,6 +110,13 @@ def _video_output(
     return ffmpeg.output(small, _candidates(both[1], plan, when), "pipe:1", **rate)
 
 
+def _forward(first: str, step_back: str) -> str:
+    """A clock that goes on where a stream's own times start again (joined broadcasts). Without
+    such a step it is the stream's own, moved by a constant."""
+    step = f"if(gt(PTS,PREV_INPTS),PTS-PREV_INPTS,{step_back})"
+    return f"if(isnan(PREV_INPTS),{first},PREV_OUTPTS+{step})"
+
+
 def _every(milliseconds: int) -> str:
     return f"isnan(prev_selected_t)+gte(t-prev_selected_t,{milliseconds / 1000})"
 
@@ -117,7 +130,8 @@ def _candidates(frames: ffmpeg.nodes.Stream, plan: VideoPlan, when: str) -> ffmp
 def _audio_output(
     source: ffmpeg.nodes.Stream, index: int, start: Fraction, limits: MediaLimits
 ) -> ffmpeg.nodes.Stream:
-    sound = source[str(index)].filter("asetpts", f"PTS-({float(start):.6f})/TB")
+    clock = _forward(f"PTS-({float(start):.6f})/TB", "S/SR/TB")
+    sound = source[str(index)].filter("asetpts", clock)
     sound = sound.filter("aresample", AUDIO_RATE_HZ, **{"async": 1, "first_pts": 0})
     sound = sound.filter("aformat", sample_fmts="s16", channel_layouts="mono")
     return ffmpeg.output(

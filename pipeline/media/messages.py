@@ -11,7 +11,7 @@ _AFTERMATH = re.compile(
     r"Task finished|Terminating thread|Error sending|Nothing was written|Failed to inject|"
     r"Error (submitting|binding|processing)|Error during demuxing|Could not open encoder|"
     r"Decode error rate|Invalid data found when processing input|Last message repeated|"
-    r"No filtered frames|Finishing stream|Decoding error"
+    r"No filtered frames|Finishing stream|Decoding error|Cannot determine format|Error marking"
 )
 _MAX_CHARS = 200
 

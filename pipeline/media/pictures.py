@@ -135,17 +135,18 @@ def _open(picture_format: str, limits: MediaLimits, ffmpeg: str) -> PillowImage.
     warnings.simplefilter("error", PillowImage.DecompressionBombWarning)
     try:
         if picture_format == "HEIF":
-            picture = PillowImage.open(io.BytesIO(_heif_as_png(limits, ffmpeg)), formats=["PNG"])
+            picture = PillowImage.open(io.BytesIO(_heif_as_ppm(limits, ffmpeg)), formats=["PPM"])
         else:
             import_module(f"PIL.{_PLUGINS[picture_format]}")
             picture = PillowImage.open(_INPUT, formats=[picture_format])
     except (PillowImage.DecompressionBombError, PillowImage.DecompressionBombWarning) as error:
         raise MediaLimitError(
-            f"the picture has more than {limits.max_pixels} pixels: {one_line(error)}"
+            f"the picture states more than {limits.max_pixels} pixels; submit a smaller one or "
+            "raise max_pixels"
         ) from error
     except UnidentifiedImageError as error:
         raise InvalidMediaError(
-            f"the file starts like a {picture_format} picture but is not a readable one"
+            f"the file has the signature of {picture_format} but is not a readable picture"
         ) from error
     except _DAMAGE as error:
         raise InvalidMediaError(
@@ -160,19 +161,19 @@ def _open(picture_format: str, limits: MediaLimits, ffmpeg: str) -> PillowImage.
     return picture
 
 
-def _heif_as_png(limits: MediaLimits, ffmpeg: str) -> bytes:
+def _heif_as_ppm(limits: MediaLimits, ffmpeg: str) -> bytes:
     """Pillow has no HEIC decoder; ffmpeg joins the tiles from version 8 on."""
     command = [ffmpeg, "-nostdin", "-v", "error", "-threads", "1", "-format_whitelist", "mov"]
     command += ["-protocol_whitelist", ALLOWED_PROTOCOLS, "-max_pixels", str(limits.max_pixels)]
-    command += ["-i", f"file:{_INPUT}", "-frames:v", "1", "-c:v", "png", "-f", "image2pipe"]
+    command += ["-i", f"file:{_INPUT}", "-frames:v", "1", "-f", "image2pipe", "-c:v", "ppm"]
     done = subprocess.run(
         [*command, "pipe:1"], capture_output=True, check=False, preexec_fn=die_with_parent
     )
     if not done.stdout:
         reason = useful_line(done.stderr.decode("utf-8", "replace").splitlines())
         raise UnsupportedMediaError(
-            f"this ffmpeg cannot read the HEIC picture ({reason}); install ffmpeg 8 or later, "
-            "or submit a JPEG"
+            f"the HEIC picture cannot be read ({reason or 'no reason given'}): it is damaged, or "
+            "this ffmpeg is older than version 8; submit a JPEG, or install a newer one"
         )
     return done.stdout
 

@@ -23,7 +23,7 @@ class LeaseKeeper:
         self._database = database
         self._lease_seconds = lease_seconds
         self._held: set[str] = set()
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lease-keeper", daemon=True)
         self._thread.start()
@@ -38,11 +38,17 @@ class LeaseKeeper:
         finally:
             with self._lock:
                 self._held.discard(token)
+                self._lock.notify_all()
 
     @property
     def held(self) -> list[str]:
         with self._lock:
             return sorted(self._held)
+
+    def wait_until_idle(self, timeout_seconds: float) -> bool:
+        """Wait until nothing is held; gives whether that came about in time."""
+        with self._lock:
+            return self._lock.wait_for(lambda: not self._held, timeout_seconds)
 
     def give_back(self) -> int:
         """Queue everything still held for others, uncounted; gives how many runs that were."""

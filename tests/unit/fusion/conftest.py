@@ -13,7 +13,7 @@ from pipeline.models.base import ImageFeatures
 from schemas.records import Cue, CueOrigin, FloatArray, Shot
 
 DIMENSION = 96
-CLASS_NAMES = ("tabby", "tiger cat", "golden retriever", "espresso", "crane", "sports car")
+CLASS_NAMES = ("tabby", "tiger cat", "Golden Retriever", "espresso", "shield", "sports car")
 
 Embed = Callable[[Sequence[str]], FloatArray]
 MakeFuser = Callable[..., LateFuser]
@@ -29,9 +29,9 @@ def word_vector(word: str) -> FloatArray:
 def embed_words(texts: Sequence[str]) -> FloatArray:
     """The mean direction of a text's words, float32 ``(n, DIMENSION)``, unit length or zero."""
     rows = np.zeros((len(texts), DIMENSION), dtype=np.float32)
-    for row, text in zip(rows, texts, strict=True):
+    for at, text in enumerate(texts):
         for word in text.casefold().split():
-            row += word_vector(word)
+            rows[at] += word_vector(word)
     return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9))
 
 

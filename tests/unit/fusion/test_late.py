@@ -16,7 +16,7 @@ MakeFuser = Callable[..., LateFuser]
 MakeEvidence = Callable[..., ShotEvidence]
 MakeCue = Callable[..., Cue]
 
-# tabby, tiger cat, golden retriever, espresso, crane, sports car
+# tabby, tiger cat, Golden Retriever, espresso, shield, sports car
 CATS = (0.5, 0.25, 0.125, 0.0625, 0.0, 0.0)
 CAR = (0.0, 0.0, 0.0, 0.0, 0.25, 0.75)
 NOTHING = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -31,7 +31,7 @@ def test_breeds_add_up_to_what_they_are(make_fuser: MakeFuser, make_evidence: Ma
     assert {label: tag.score for label, tag in tags.items()} == {
         "animal": 0.875,
         "cat": 0.75,
-        "tabby": 0.5,
+        "tabby cat": 0.5,
         "tiger cat": 0.25,
     }
     assert tags["cat"].visual_score == 0.75
@@ -71,11 +71,11 @@ def test_words_alone_make_tags(
 def test_a_bare_class_name_is_heard_only_where_it_is_seen(
     make_fuser: MakeFuser, make_evidence: MakeEvidence, make_cue: MakeCue
 ) -> None:
-    cues = [make_cue("lift it with the crane")]
+    cues = [make_cue("hold up the shield")]
     fuser = make_fuser()
-    assert "crane" not in by_label(fuser.fuse([make_evidence(NOTHING, cues=cues)]))
-    crane = by_label(fuser.fuse([make_evidence(CAR, cues=cues)]))["crane"]
-    assert (crane.visual_score, crane.audio_score) == (0.25, 1.0)
+    assert "shield" not in by_label(fuser.fuse([make_evidence(NOTHING, cues=cues)]))
+    shield = by_label(fuser.fuse([make_evidence(CAR, cues=cues)]))["shield"]
+    assert (shield.visual_score, shield.audio_score) == (0.25, 1.0)
 
 
 def test_a_cue_counts_by_its_overlap(
@@ -117,7 +117,7 @@ def test_a_user_label_takes_over_what_is_known_of_its_concept(
 def test_labels_of_one_shot_never_repeat(
     make_fuser: MakeFuser, make_evidence: MakeEvidence
 ) -> None:
-    fuser = make_fuser(labels=("Crane", "tabby cat", "kitty"), tag_threshold=0.0)
+    fuser = make_fuser(labels=("Shield", "tabby cat", "kitty"), tag_threshold=0.0)
     labels = [tag.label.casefold() for tag in fuser.fuse([make_evidence(CATS, CAR)]).tags]
     assert len(labels) == len(set(labels))
 
@@ -203,7 +203,7 @@ def test_results_follow_the_order_and_times_of_the_shots(
         (2, 2000, 3000),
     ]
     assert [tag.shot_index for tag in result.tags] == [4] * 4 + [2] * 4
-    assert [tag.label for tag in result.tags[:4]] == ["animal", "cat", "tabby", "tiger cat"]
+    assert [tag.label for tag in result.tags[:4]] == ["animal", "cat", "tabby cat", "tiger cat"]
 
 
 def test_a_model_with_its_own_text_tower_needs_no_class_names(

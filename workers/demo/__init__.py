@@ -1,0 +1,1 @@
+"""The demo: sample media out of packages, in a bucket of a private S3 server."""

@@ -1,0 +1,87 @@
+"""``make demo``: a bucket in, SQL out."""
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from sqlalchemy import text
+
+from pipeline.db.engine import open_database
+from pipeline.errors import PipelineError
+from workers.demo.media import build_demo_media
+from workers.demo.server import BUCKET, CREDENTIALS, bucket_server
+
+QUERIES = (
+    (
+        "which shots show an animal, and which modality says so",
+        "SELECT uri, shot_index, label, round(score * 100) AS percent, modalities FROM v_tags "
+        "WHERE label IN ('cat', 'lion', 'cheetah') ORDER BY score DESC",
+    ),
+    (
+        "everything that was said, shown or subtitled about times",
+        "SELECT uri, origin, start_ms, text FROM v_cues WHERE text LIKE '%times%' "
+        "ORDER BY uri, start_ms",
+    ),
+    (
+        "what the stages cost",
+        "SELECT stage, count(*) AS runs, round(sum(seconds) * 1000) AS ms FROM v_stage_runs "
+        "WHERE state = 'succeeded' GROUP BY stage ORDER BY 3 DESC",
+    ),
+)
+
+
+def main() -> int:
+    folder = Path(sys.argv[1])
+    media = build_demo_media(folder)
+    data_dir = folder / "work"
+    with bucket_server(media.bucket) as endpoint:
+        environment = {
+            **os.environ,
+            **CREDENTIALS,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "MEDIAWEAVE_S3__ENDPOINT_URL": endpoint,
+            "MEDIAWEAVE_DATA_DIR": str(data_dir),
+        }
+        for name in ("MEDIAWEAVE_DATABASE", "MEDIAWEAVE_BROKER", "MEDIAWEAVE_ARTIFACTS"):
+            environment.pop(name, None)
+        print(f"$ mediaweave run s3://{BUCKET}", flush=True)
+        code = _mediaweave(["run", f"s3://{BUCKET}"], environment)
+        if code not in (0, 1):
+            return code
+        print(flush=True)
+        _mediaweave(["show", *_assets(data_dir)], environment)
+    _try_it(data_dir)
+    return code
+
+
+def _mediaweave(arguments: list[str], environment: dict[str, str]) -> int:
+    command = [sys.executable, "-m", "workers.cli", *arguments]
+    return subprocess.run(command, env=environment, check=False).returncode
+
+
+def _assets(data_dir: Path) -> list[str]:
+    database = open_database(f"sqlite:///{(data_dir / 'mediaweave.db').absolute()}")
+    with database.reading() as connection:
+        query = "SELECT asset_id FROM v_assets WHERE asset_id IS NOT NULL ORDER BY uri"
+        return [str(row) for row in connection.execute(text(query)).scalars()]
+
+
+def _try_it(data_dir: Path) -> None:
+    database = data_dir / "mediaweave.db"
+    command = f"{Path(sys.executable).parent / 'mediaweave'}"
+    if Path(command).is_relative_to(Path.cwd()):
+        command = str(Path(command).relative_to(Path.cwd()))
+    option = f"--database {shlex.quote(f'sqlite:///{database}')}"
+    print(f"The database is {database}. Any SQL client opens it; so does this:\n")
+    for title, query in QUERIES:
+        print(f"# {title}\n{command} sql {option} \\\n  {shlex.quote(query)}\n")
+    print(f"# a search by meaning\n{command} search {option} 'a wild cat'")
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except PipelineError as error:
+        sys.exit(f"mediaweave demo: {error}")
