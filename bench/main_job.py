@@ -153,7 +153,9 @@ def show(figures: Figures, console: Console) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("source", help="a folder or prefix of media")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()

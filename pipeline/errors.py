@@ -81,7 +81,6 @@ class ContractError(PipelineError):
     """Two parts of mediaweave disagree: a bug. The message shows the values that were seen."""
 
 
-
 def is_retried(error: PipelineError) -> bool:
     """Whether the runner tries again by itself, after a pause."""
     return isinstance(error, TransientError | ResourceExhaustedError)

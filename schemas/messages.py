@@ -27,7 +27,9 @@ class JobMessage(BaseModel):
     labels: tuple[Name, ...] | None = Field(
         None, max_length=10_000, description="The user's own labels to classify against."
     )
-    label_set: Name = Field("custom", description="Name under which the labels' classes are stored.")
+    label_set: Name = Field(
+        "custom", description="Name under which the labels' classes are stored."
+    )
     parameters: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
         description='Overrides of stage parameters, by stage: {"split": {"min_shot_ms": 500}}.',

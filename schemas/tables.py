@@ -186,7 +186,7 @@ stage_run = Table(
     Column("fingerprint", String(64), nullable=False),
     Column("code_version", Integer, nullable=False),
     Column("params", Json, nullable=False),
-    # What went in, by name and digest. With stage, code_version, params and models: the fingerprint.
+    # What went in, by digest. With stage, code_version, params and models: the fingerprint.
     Column("inputs", Json, nullable=False),
     # The model whose output the rows are; all models a run used are in stage_run_model.
     Column("model_id", Id, ForeignKey("model.id")),

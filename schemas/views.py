@@ -47,7 +47,8 @@ WHERE h.stage = 'split'
 
 _V_CUES = f"""
 SELECT c.asset_id, {_uri("c")} AS uri, c.origin, c.stream_index, c.language, c.start_ms, c.end_ms,
-       c.text, c.confidence, m.name AS model, c.stage_run_id, c.sidecar, m.revision AS model_revision
+       c.text, c.confidence, m.name AS model, c.stage_run_id, c.sidecar,
+       m.revision AS model_revision
 FROM head h
 JOIN cue c ON c.stage_run_id = h.stage_run_id
 JOIN stage_run r ON r.id = h.stage_run_id
@@ -113,7 +114,8 @@ SELECT r.id AS stage_run_id, r.asset_id,
        r.stage, r.state, r.attempt, r.fingerprint, r.started_at, r.finished_at, r.seconds,
        r.device_seconds, r.error_class, r.error_text, r.job_id, r.queue,
        m.name AS model, m.revision AS model_revision,
-       CASE WHEN EXISTS (SELECT 1 FROM head h WHERE h.stage_run_id = r.id) THEN 1 ELSE 0 END AS is_head
+       CASE WHEN EXISTS (SELECT 1 FROM head h WHERE h.stage_run_id = r.id)
+            THEN 1 ELSE 0 END AS is_head
 FROM stage_run r
 LEFT JOIN model m ON m.id = r.model_id
 """

@@ -4,10 +4,14 @@ import ipaddress
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import servers
+from command import Cli
+
+from workers.demo.media import DemoMedia, build_demo_media
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -53,6 +57,18 @@ def _refuse_other_machines(each: socket.socket, address: Any) -> None:
     if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
         # Not an OSError: code that expects networks to fail must not hide it.
         raise RuntimeError(f"a test tried to connect to {host}: only loopback is allowed")
+
+
+@pytest.fixture(scope="session")
+def demo_media() -> DemoMedia:
+    """Real photographs and speech, and films made of them; `make test` has fetched them."""
+    return build_demo_media(Path(__file__).parents[1] / "demo-data")
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    """The command line with an embedded database of its own."""
+    return Cli(folder=tmp_path)
 
 
 @pytest.fixture(scope="session")

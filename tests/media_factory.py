@@ -51,7 +51,7 @@ def make_video(
         chains.append(f"sine=frequency=440:sample_rate=44100:duration={seconds}[sound]")
     arguments += ["-filter_complex", ";".join(chains), "-map", "[video]"]
     if sound:
-        arguments += ["-map", "[sound]"]
+        arguments += ["-map", "[sound]", "-c:a", "aac"]
     run_ffmpeg(*arguments, *codec, "-fps_mode", "passthrough", *extra, path)
     return path
 
@@ -84,7 +84,7 @@ def add_subtitles(
 
 
 def turn_mp4(path: Path, matrix: tuple[int, int, int, int]) -> None:
-    """Write the rotation part (a, b, c, d, each -1, 0 or 1) of the first track's matrix in place."""
+    """Write the first track's rotation (a, b, c, d of its matrix: -1, 0 or 1) in place."""
     data = bytearray(path.read_bytes())
     a, b, c, d = (value * 0x10000 for value in matrix)
     at = data.index(b"tkhd") + 44

@@ -7,7 +7,7 @@ database.
 from typing import Any
 
 from celery import Celery
-from kombu import Queue
+from kombu import Queue  # type: ignore[attr-defined]
 from kombu.exceptions import OperationalError
 
 from pipeline.config import Settings
@@ -32,7 +32,7 @@ def make_app(settings: Settings) -> Celery:
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         worker_prefetch_multiplier=1,
-        task_queues=[Queue(queue_name(queue), durable=True) for queue in QUEUES],
+        task_queues=[Queue(queue_name(queue), durable=True) for queue in QUEUES],  # type: ignore[no-untyped-call]
         task_default_queue=queue_name("io"),
         task_create_missing_queues=False,
         task_publish_retry=False,

@@ -10,6 +10,7 @@ import threading
 import uuid
 from collections.abc import Sequence
 from types import TracebackType
+from typing import Self
 
 import structlog
 from celery.worker import WorkController, state
@@ -71,7 +72,7 @@ class WorkerHost:
         self.keeper.close()
         return idle
 
-    def __enter__(self) -> "WorkerHost":
+    def __enter__(self) -> Self:
         self.start()
         return self
 

@@ -30,9 +30,7 @@ def upgrade() -> None:
         sa.Column("frame_rate", sa.Float(), nullable=True),
         sa.Column("has_audio", sa.Boolean(), nullable=False),
         sa.Column("ingested_at", sa.DateTime(timezone=True), nullable=False),
-        sa.CheckConstraint(
-            "kind IN ('video', 'image', 'audio')", name=op.f("ck_asset_kind")
-        ),
+        sa.CheckConstraint("kind IN ('video', 'image', 'audio')", name=op.f("ck_asset_kind")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_asset")),
         sa.UniqueConstraint("sha256", name=op.f("uq_asset_sha256")),
     )
@@ -96,9 +94,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
     )
     with op.batch_alter_table("outbox", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_outbox_sent_at"), ["sent_at"], unique=False
-        )
+        batch_op.create_index(batch_op.f("ix_outbox_sent_at"), ["sent_at"], unique=False)
 
     op.create_table(
         "schedule",
@@ -134,21 +130,13 @@ def upgrade() -> None:
         sa.Column("verdict", sa.String(length=16), nullable=False),
         sa.Column("author", sa.Text(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.CheckConstraint(
-            "verdict IN ('right', 'wrong')", name=op.f("ck_correction_verdict")
-        ),
-        sa.ForeignKeyConstraint(
-            ["asset_id"], ["asset.id"], name=op.f("fk_correction_asset_id")
-        ),
-        sa.ForeignKeyConstraint(
-            ["label_id"], ["label.id"], name=op.f("fk_correction_label_id")
-        ),
+        sa.CheckConstraint("verdict IN ('right', 'wrong')", name=op.f("ck_correction_verdict")),
+        sa.ForeignKeyConstraint(["asset_id"], ["asset.id"], name=op.f("fk_correction_asset_id")),
+        sa.ForeignKeyConstraint(["label_id"], ["label.id"], name=op.f("fk_correction_label_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_correction")),
     )
     with op.batch_alter_table("correction", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_correction_asset_id"), ["asset_id"], unique=False
-        )
+        batch_op.create_index(batch_op.f("ix_correction_asset_id"), ["asset_id"], unique=False)
 
     op.create_table(
         "location",
@@ -160,16 +148,12 @@ def upgrade() -> None:
         sa.Column("is_current", sa.Boolean(), nullable=False),
         sa.Column("asset_id", ID, nullable=True),
         sa.Column("first_seen_at", sa.DateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["asset_id"], ["asset.id"], name=op.f("fk_location_asset_id")
-        ),
+        sa.ForeignKeyConstraint(["asset_id"], ["asset.id"], name=op.f("fk_location_asset_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_location")),
         sa.UniqueConstraint("uri", "etag", name=op.f("uq_location_uri_etag")),
     )
     with op.batch_alter_table("location", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_location_asset_id"), ["asset_id"], unique=False
-        )
+        batch_op.create_index(batch_op.f("ix_location_asset_id"), ["asset_id"], unique=False)
 
     op.create_table(
         "stream",
@@ -187,9 +171,7 @@ def upgrade() -> None:
         sa.Column("channels", sa.Integer(), nullable=True),
         sa.Column("time_base_num", sa.Integer(), nullable=True),
         sa.Column("time_base_den", sa.Integer(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["asset_id"], ["asset.id"], name=op.f("fk_stream_asset_id")
-        ),
+        sa.ForeignKeyConstraint(["asset_id"], ["asset.id"], name=op.f("fk_stream_asset_id")),
         sa.PrimaryKeyConstraint("asset_id", "stream_index", name=op.f("pk_stream")),
     )
     op.create_table(
@@ -202,12 +184,8 @@ def upgrade() -> None:
             "state IN ('pending', 'running', 'done', 'failed', 'cancelled')",
             name=op.f("ck_job_item_state"),
         ),
-        sa.ForeignKeyConstraint(
-            ["asset_id"], ["asset.id"], name=op.f("fk_job_item_asset_id")
-        ),
-        sa.ForeignKeyConstraint(
-            ["job_id"], ["job.id"], name=op.f("fk_job_item_job_id")
-        ),
+        sa.ForeignKeyConstraint(["asset_id"], ["asset.id"], name=op.f("fk_job_item_asset_id")),
+        sa.ForeignKeyConstraint(["job_id"], ["job.id"], name=op.f("fk_job_item_job_id")),
         sa.ForeignKeyConstraint(
             ["location_id"], ["location.id"], name=op.f("fk_job_item_location_id")
         ),
@@ -215,9 +193,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("job_item", schema=None) as batch_op:
         batch_op.create_index("ix_job_item_asset_id", ["asset_id"], unique=False)
-        batch_op.create_index(
-            "ix_job_item_job_id_state", ["job_id", "state"], unique=False
-        )
+        batch_op.create_index("ix_job_item_job_id_state", ["job_id", "state"], unique=False)
         batch_op.create_index("ix_job_item_location_id", ["location_id"], unique=False)
 
     op.create_table(
@@ -266,18 +242,12 @@ def upgrade() -> None:
             "state IN ('waiting', 'queued', 'running', 'succeeded', 'failed', 'cancelled')",
             name=op.f("ck_stage_run_state"),
         ),
-        sa.ForeignKeyConstraint(
-            ["asset_id"], ["asset.id"], name=op.f("fk_stage_run_asset_id")
-        ),
-        sa.ForeignKeyConstraint(
-            ["job_id"], ["job.id"], name=op.f("fk_stage_run_job_id")
-        ),
+        sa.ForeignKeyConstraint(["asset_id"], ["asset.id"], name=op.f("fk_stage_run_asset_id")),
+        sa.ForeignKeyConstraint(["job_id"], ["job.id"], name=op.f("fk_stage_run_job_id")),
         sa.ForeignKeyConstraint(
             ["location_id"], ["location.id"], name=op.f("fk_stage_run_location_id")
         ),
-        sa.ForeignKeyConstraint(
-            ["model_id"], ["model.id"], name=op.f("fk_stage_run_model_id")
-        ),
+        sa.ForeignKeyConstraint(["model_id"], ["model.id"], name=op.f("fk_stage_run_model_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_stage_run")),
         sa.UniqueConstraint(
             "asset_id",
@@ -326,9 +296,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("stage_run_id", "name", name=op.f("pk_artifact")),
     )
     with op.batch_alter_table("artifact", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_artifact_sha256"), ["sha256"], unique=False
-        )
+        batch_op.create_index(batch_op.f("ix_artifact_sha256"), ["sha256"], unique=False)
 
     op.create_table(
         "caption",
@@ -339,18 +307,14 @@ def upgrade() -> None:
         sa.Column("end_ms", ID, nullable=False),
         sa.Column("text", sa.Text(), nullable=False),
         sa.Column("language", sa.String(length=32), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["asset_id"], ["asset.id"], name=op.f("fk_caption_asset_id")
-        ),
+        sa.ForeignKeyConstraint(["asset_id"], ["asset.id"], name=op.f("fk_caption_asset_id")),
         sa.ForeignKeyConstraint(
             ["stage_run_id"], ["stage_run.id"], name=op.f("fk_caption_stage_run_id")
         ),
         sa.PrimaryKeyConstraint("stage_run_id", "shot_index", name=op.f("pk_caption")),
     )
     with op.batch_alter_table("caption", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_caption_asset_id"), ["asset_id"], unique=False
-        )
+        batch_op.create_index(batch_op.f("ix_caption_asset_id"), ["asset_id"], unique=False)
 
     op.create_table(
         "classification",
@@ -360,9 +324,7 @@ def upgrade() -> None:
         sa.Column("label_id", ID, nullable=False),
         sa.Column("asset_id", ID, nullable=False),
         sa.Column("score", sa.Float(), nullable=False),
-        sa.CheckConstraint(
-            "score >= 0 AND score <= 1", name=op.f("ck_classification_score")
-        ),
+        sa.CheckConstraint("score >= 0 AND score <= 1", name=op.f("ck_classification_score")),
         sa.ForeignKeyConstraint(
             ["asset_id"], ["asset.id"], name=op.f("fk_classification_asset_id")
         ),
@@ -386,9 +348,7 @@ def upgrade() -> None:
         ),
     )
     with op.batch_alter_table("classification", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_classification_asset_id"), ["asset_id"], unique=False
-        )
+        batch_op.create_index(batch_op.f("ix_classification_asset_id"), ["asset_id"], unique=False)
 
     op.create_table(
         "cue",
@@ -407,12 +367,8 @@ def upgrade() -> None:
         sa.Column("box_top", sa.Float(), nullable=True),
         sa.Column("box_width", sa.Float(), nullable=True),
         sa.Column("box_height", sa.Float(), nullable=True),
-        sa.CheckConstraint(
-            "origin IN ('subtitle', 'speech', 'ocr')", name=op.f("ck_cue_origin")
-        ),
-        sa.ForeignKeyConstraint(
-            ["asset_id"], ["asset.id"], name=op.f("fk_cue_asset_id")
-        ),
+        sa.CheckConstraint("origin IN ('subtitle', 'speech', 'ocr')", name=op.f("ck_cue_origin")),
+        sa.ForeignKeyConstraint(["asset_id"], ["asset.id"], name=op.f("fk_cue_asset_id")),
         sa.ForeignKeyConstraint(
             ["stage_run_id"], ["stage_run.id"], name=op.f("fk_cue_stage_run_id")
         ),
@@ -431,20 +387,14 @@ def upgrade() -> None:
         sa.Column("end_ms", ID, nullable=False),
         sa.Column("dimension", sa.Integer(), nullable=False),
         sa.Column("vector", sa.LargeBinary(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["asset_id"], ["asset.id"], name=op.f("fk_embedding_asset_id")
-        ),
+        sa.ForeignKeyConstraint(["asset_id"], ["asset.id"], name=op.f("fk_embedding_asset_id")),
         sa.ForeignKeyConstraint(
             ["stage_run_id"], ["stage_run.id"], name=op.f("fk_embedding_stage_run_id")
         ),
-        sa.PrimaryKeyConstraint(
-            "stage_run_id", "shot_index", "space", name=op.f("pk_embedding")
-        ),
+        sa.PrimaryKeyConstraint("stage_run_id", "shot_index", "space", name=op.f("pk_embedding")),
     )
     with op.batch_alter_table("embedding", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_embedding_asset_id"), ["asset_id"], unique=False
-        )
+        batch_op.create_index(batch_op.f("ix_embedding_asset_id"), ["asset_id"], unique=False)
         batch_op.create_index("ix_embedding_space", ["space"], unique=False)
 
     op.create_table(
@@ -453,18 +403,14 @@ def upgrade() -> None:
         sa.Column("stage", sa.String(length=32), nullable=False),
         sa.Column("stage_run_id", ID, nullable=False),
         sa.Column("flipped_at", sa.DateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["asset_id"], ["asset.id"], name=op.f("fk_head_asset_id")
-        ),
+        sa.ForeignKeyConstraint(["asset_id"], ["asset.id"], name=op.f("fk_head_asset_id")),
         sa.ForeignKeyConstraint(
             ["stage_run_id"], ["stage_run.id"], name=op.f("fk_head_stage_run_id")
         ),
         sa.PrimaryKeyConstraint("asset_id", "stage", name=op.f("pk_head")),
     )
     with op.batch_alter_table("head", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_head_stage_run_id"), ["stage_run_id"], unique=False
-        )
+        batch_op.create_index(batch_op.f("ix_head_stage_run_id"), ["stage_run_id"], unique=False)
 
     op.create_table(
         "keyframe",
@@ -478,9 +424,7 @@ def upgrade() -> None:
         sa.Column("height_px", sa.Integer(), nullable=False),
         sa.Column("sha256", sa.String(length=64), nullable=False),
         sa.Column("uri", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["asset_id"], ["asset.id"], name=op.f("fk_keyframe_asset_id")
-        ),
+        sa.ForeignKeyConstraint(["asset_id"], ["asset.id"], name=op.f("fk_keyframe_asset_id")),
         sa.ForeignKeyConstraint(
             ["stage_run_id"], ["stage_run.id"], name=op.f("fk_keyframe_stage_run_id")
         ),
@@ -489,9 +433,7 @@ def upgrade() -> None:
         ),
     )
     with op.batch_alter_table("keyframe", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_keyframe_asset_id"), ["asset_id"], unique=False
-        )
+        batch_op.create_index(batch_op.f("ix_keyframe_asset_id"), ["asset_id"], unique=False)
 
     op.create_table(
         "shot",
@@ -504,18 +446,14 @@ def upgrade() -> None:
         sa.Column("end_pts", ID, nullable=True),
         sa.Column("time_base_num", sa.Integer(), nullable=True),
         sa.Column("time_base_den", sa.Integer(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["asset_id"], ["asset.id"], name=op.f("fk_shot_asset_id")
-        ),
+        sa.ForeignKeyConstraint(["asset_id"], ["asset.id"], name=op.f("fk_shot_asset_id")),
         sa.ForeignKeyConstraint(
             ["stage_run_id"], ["stage_run.id"], name=op.f("fk_shot_stage_run_id")
         ),
         sa.PrimaryKeyConstraint("stage_run_id", "shot_index", name=op.f("pk_shot")),
     )
     with op.batch_alter_table("shot", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_shot_asset_id"), ["asset_id"], unique=False
-        )
+        batch_op.create_index(batch_op.f("ix_shot_asset_id"), ["asset_id"], unique=False)
 
     op.create_table(
         "stage_run_input",
@@ -531,9 +469,7 @@ def upgrade() -> None:
             ["stage_run.id"],
             name=op.f("fk_stage_run_input_stage_run_id"),
         ),
-        sa.PrimaryKeyConstraint(
-            "stage_run_id", "input_run_id", name=op.f("pk_stage_run_input")
-        ),
+        sa.PrimaryKeyConstraint("stage_run_id", "input_run_id", name=op.f("pk_stage_run_input")),
     )
     op.create_table(
         "stage_run_model",
@@ -548,9 +484,7 @@ def upgrade() -> None:
             ["stage_run.id"],
             name=op.f("fk_stage_run_model_stage_run_id"),
         ),
-        sa.PrimaryKeyConstraint(
-            "stage_run_id", "role", name=op.f("pk_stage_run_model")
-        ),
+        sa.PrimaryKeyConstraint("stage_run_id", "role", name=op.f("pk_stage_run_model")),
     )
     op.create_table(
         "tag",
@@ -565,24 +499,16 @@ def upgrade() -> None:
         sa.Column("audio_score", sa.Float(), nullable=True),
         sa.Column("text_score", sa.Float(), nullable=True),
         sa.CheckConstraint("score >= 0 AND score <= 1", name=op.f("ck_tag_score")),
-        sa.ForeignKeyConstraint(
-            ["asset_id"], ["asset.id"], name=op.f("fk_tag_asset_id")
-        ),
-        sa.ForeignKeyConstraint(
-            ["label_id"], ["label.id"], name=op.f("fk_tag_label_id")
-        ),
+        sa.ForeignKeyConstraint(["asset_id"], ["asset.id"], name=op.f("fk_tag_asset_id")),
+        sa.ForeignKeyConstraint(["label_id"], ["label.id"], name=op.f("fk_tag_label_id")),
         sa.ForeignKeyConstraint(
             ["stage_run_id"], ["stage_run.id"], name=op.f("fk_tag_stage_run_id")
         ),
-        sa.PrimaryKeyConstraint(
-            "stage_run_id", "shot_index", "label_id", name=op.f("pk_tag")
-        ),
+        sa.PrimaryKeyConstraint("stage_run_id", "shot_index", "label_id", name=op.f("pk_tag")),
     )
     with op.batch_alter_table("tag", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_tag_asset_id"), ["asset_id"], unique=False)
-        batch_op.create_index(
-            "ix_tag_label_id_score", ["label_id", "score"], unique=False
-        )
+        batch_op.create_index("ix_tag_label_id_score", ["label_id", "score"], unique=False)
 
 
 def downgrade() -> None:

@@ -16,7 +16,7 @@ OPEN_ITEM_STATES = ("pending", "running")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenAt:
-    """A place with its content's tag: what a listing says of it; the tag is empty if it says none."""
+    """A place as a listing tells of it; ``etag`` is empty where it tells none."""
 
     uri: str
     etag: str
@@ -103,9 +103,7 @@ def see_locations(connection: Connection, seen: Sequence[SeenAt]) -> list[Row[An
     return [rows[key] for key in keys]
 
 
-def add_items(
-    connection: Connection, job_id: int, items: Sequence[tuple[int, int | None]]
-) -> None:
+def add_items(connection: Connection, job_id: int, items: Sequence[tuple[int, int | None]]) -> None:
     """``items``: (location id, asset id where it is known already)."""
     connection.execute(
         insert_or_ignore(connection, job_item),
@@ -239,4 +237,4 @@ def item_counts(connection: Connection, job_id: int) -> Mapping[str, int]:
         .where(job_item.c.job_id == job_id)
         .group_by(job_item.c.state)
     )
-    return {state: count for state, count in connection.execute(query)}
+    return {row[0]: row[1] for row in connection.execute(query)}

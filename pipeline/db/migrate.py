@@ -59,7 +59,9 @@ def ensure_schema(database: Database) -> None:
     if revision == latest:
         return
     script = ScriptDirectory.from_config(alembic_config())
-    if revision is not None and revision not in {known.revision for known in script.walk_revisions()}:
+    if revision is not None and revision not in {
+        known.revision for known in script.walk_revisions()
+    }:
         raise ConfigurationError(
             f"the database {database.display_url} was made by a newer mediaweave "
             f"(revision {revision}); upgrade this installation"

@@ -85,9 +85,7 @@ def failed_ingests(connection: Connection, uri: str) -> Rows:
 
 def jobs_table(connection: Connection, limit: int) -> Rows:
     """The newest jobs first."""
-    return _rows(
-        connection, "SELECT * FROM v_jobs ORDER BY job_id DESC LIMIT :count", count=limit
-    )
+    return _rows(connection, "SELECT * FROM v_jobs ORDER BY job_id DESC LIMIT :count", count=limit)
 
 
 def job_row(connection: Connection, job_id: int) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,7 +20,6 @@ from schemas.records import (
     Shot,
     Tag,
 )
-
 
 RecordT = TypeVar("RecordT")
 
@@ -60,7 +58,7 @@ def name_ids(connection: Connection, table: Table, names: Iterable[str]) -> dict
 
 def _existing_ids(connection: Connection, table: Table, names: Sequence[str]) -> dict[str, int]:
     query = select(table.c.name, table.c.id).where(table.c.name.in_(names))
-    return {name: row_id for name, row_id in connection.execute(query)}
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def write_shots(connection: Connection, run: RunRef, shots: Sequence[Shot]) -> None:
@@ -182,8 +180,7 @@ def _write_plain(
     insert_rows(connection, table, columns, rows)
 
 
-@cache
-def _field_names(kind: type[Any]) -> tuple[str, ...]:
+def _field_names(kind: Any) -> tuple[str, ...]:
     return tuple(field.name for field in fields(kind))
 
 

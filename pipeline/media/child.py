@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from pipeline.errors import (
@@ -23,6 +24,7 @@ from pipeline.media.params import SplitParams
 
 #: The media's name inside the child's directory: names as submitted are part of the attack.
 INPUT_NAME = "input"
+_SNIFFED_BYTES = 4096
 
 
 def main() -> None:
@@ -53,9 +55,10 @@ def main() -> None:
 def _work(request: dict[str, Any], limits: MediaLimits) -> dict[str, Any]:
     from pipeline.media.sniff import reject_text, sniff_picture
 
-    os.symlink(request["input"], INPUT_NAME)
-    with open(INPUT_NAME, "rb") as file:
-        head = file.read(4096)
+    media = Path(INPUT_NAME)
+    media.symlink_to(request["input"])
+    with media.open("rb") as file:
+        head = file.read(_SNIFFED_BYTES)
     if not head:
         raise InvalidMediaError("the file is empty")
     picture_format = sniff_picture(head)

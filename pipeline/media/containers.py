@@ -54,6 +54,9 @@ def open_container(limits: MediaLimits) -> InputContainer:
                     "protocol_whitelist": ALLOWED_PROTOCOLS,
                 },
             )
+        except MemoryError:
+            # Also an FFmpegError, but no fault of the file.
+            raise
         except (FFmpegError, EOFError, ValueError) as error:
             lines = [text.strip() for _, _, text in logs]
             for _, demuxer, text in logs:

@@ -63,7 +63,7 @@ def running(command: list[str], report: Report) -> Iterator[Process]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        preexec_fn=die_with_parent,
+        preexec_fn=die_with_parent,  # noqa: PLW1509 - this process has one thread here
     ) as process:
         listener = threading.Thread(target=_listen, args=(process, report), daemon=True)
         listener.start()

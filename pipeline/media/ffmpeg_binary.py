@@ -16,7 +16,7 @@ def find_ffmpeg() -> Path:
     if on_path is not None:
         return Path(on_path).resolve()
     try:
-        import imageio_ffmpeg  # type: ignore[import-untyped]
+        import imageio_ffmpeg
 
         return Path(imageio_ffmpeg.get_ffmpeg_exe()).resolve()
     except (ImportError, RuntimeError) as error:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-import ffmpeg  # type: ignore[import-untyped]
+import ffmpeg
 
 from pipeline.media.limits import MediaLimits
 from pipeline.media.params import AUDIO_RATE_HZ, SplitParams

@@ -13,13 +13,13 @@ class SplitParams:
     """Parameters of :func:`pipeline.media.split_media`; ``dataclasses.asdict`` gives JSON.
 
     A cut is a frame whose HSV difference to the frame before is at least ``cut_threshold`` (mean
-    over the pixels of the three channels, 0-255) and at least ``cut_ratio`` times the mean
-    difference of its neighbours.
+    over pixels and channels, 0-255, see :mod:`pipeline.media.shots`) and at least ``cut_ratio``
+    times the mean difference of its neighbours.
     """
 
     #: Width of the small frames on which cuts are found.
     analysis_width: int = 64
-    cut_threshold: float = 12.0
+    cut_threshold: float = 6.0
     cut_ratio: float = 3.0
     #: A cut sooner than this after the one before is ignored.
     min_shot_ms: int = 200

@@ -135,10 +135,9 @@ def _open(picture_format: str, limits: MediaLimits, ffmpeg: str) -> PillowImage.
     warnings.simplefilter("error", PillowImage.DecompressionBombWarning)
     try:
         if picture_format == "HEIF":
-            picture = PillowImage.open(io.BytesIO(_heif_as_ppm(limits, ffmpeg)), formats=["PPM"])
-        else:
-            import_module(f"PIL.{_PLUGINS[picture_format]}")
-            picture = PillowImage.open(_INPUT, formats=[picture_format])
+            return PillowImage.open(io.BytesIO(_heif_as_ppm(limits, ffmpeg)), formats=["PPM"])
+        import_module(f"PIL.{_PLUGINS[picture_format]}")
+        return PillowImage.open(_INPUT, formats=[picture_format])
     except (PillowImage.DecompressionBombError, PillowImage.DecompressionBombWarning) as error:
         raise MediaLimitError(
             f"the picture states more than {limits.max_pixels} pixels; submit a smaller one or "
@@ -152,13 +151,6 @@ def _open(picture_format: str, limits: MediaLimits, ffmpeg: str) -> PillowImage.
         raise InvalidMediaError(
             f"the {picture_format} picture has a damaged header: {one_line(error)}"
         ) from error
-    width, height = picture.size
-    if width * height > limits.max_pixels:
-        raise MediaLimitError(
-            f"the picture states {width}x{height} pixels, more than the limit of "
-            f"{limits.max_pixels}; submit a smaller one or raise max_pixels"
-        )
-    return picture
 
 
 def _heif_as_ppm(limits: MediaLimits, ffmpeg: str) -> bytes:

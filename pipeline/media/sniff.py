@@ -2,8 +2,8 @@
 
 from pipeline.errors import UnsupportedMediaError
 
-#: Demuxers that may touch submitted bytes: nothing that opens a second file (hls, dash, concat, sdp,
-#: image2, …), no text.
+#: Demuxers that may touch submitted bytes: nothing that opens a second file (hls, dash, concat,
+#: sdp, image2, …), no text.
 ALLOWED_DEMUXERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,live_flv,mpegts,mpeg,mpegvideo,m4v,h264,hevc,"
     "vvc,av1,obu,ivf,ogg,asf,gif,mxf,dv,rm,nut,wav,w64,rf64,mp3,aac,flac,aiff,caf,au,amr,ac3,eac3,"

@@ -22,8 +22,8 @@ from pipeline.media.messages import one_line
 
 _Format = Literal["srt", "vtt", "ass"]
 
-_SRT_TIME = r"\d{1,2}:\d{1,2}:\d{1,2}[.,]\d{1,3}"
-_VTT_TIME = r"(\d{2,4}:)?\d{2}:\d{2}\.\d{3}"
+_SRT_TIME = r"\d{1,2}:[0-5]?\d:[0-5]?\d[.,]\d{1,3}"
+_VTT_TIME = r"(\d{2,4}:)?[0-5]\d:[0-5]\d\.\d{3}"
 _TIMING: dict[_Format, re.Pattern[str]] = {
     "srt": re.compile(rf"\s*{_SRT_TIME}\s*-->\s*{_SRT_TIME}(\s|$)"),
     "vtt": re.compile(rf"\s*{_VTT_TIME}\s+-->\s+{_VTT_TIME}(\s|$)"),
@@ -69,13 +69,17 @@ def collect_cues(
     for index, language in streams.items():
         path = Path(subtitle_name(index))
         if path.exists():
-            parsed = _read(path, f"subtitle stream {index}", "srt", limits, notes)
+            parsed = _read(
+                path, f"subtitle stream {index}", limits, notes, language=language, known="srt"
+            )
             common = {"stream_index": index, "language": language}
             found += _records(parsed, round(start * 1000), common)
     for sidecar in sidecars:
         name = sidecar["name"]
-        parsed = _read(Path(sidecar["path"]), f"sidecar {name!r}", None, limits, notes)
-        common = {"language": language_of_file_name(name), "sidecar": name}
+        language = language_of_file_name(name)
+        path = Path(sidecar["path"])
+        parsed = _read(path, f"sidecar {name!r}", limits, notes, language=language)
+        common = {"language": language, "sidecar": name}
         found += _records(parsed, 0, common)
     if len(found) > limits.max_cues:
         notes.append(f"{len(found) - limits.max_cues} cues beyond {limits.max_cues} were dropped")
@@ -97,7 +101,13 @@ def _records(parsed: ParsedText, shift_ms: int, common: dict[str, Any]) -> list[
 
 
 def _read(
-    path: Path, what: str, known: _Format | None, limits: MediaLimits, notes: list[str]
+    path: Path,
+    what: str,
+    limits: MediaLimits,
+    notes: list[str],
+    *,
+    language: str | None,
+    known: _Format | None = None,
 ) -> ParsedText:
     nothing = ParsedText(cues=(), broken=0, cut_short=0)
     try:
@@ -109,7 +119,7 @@ def _read(
     if len(data) > limits.max_sidecar_bytes:
         notes.append(f"{what} is longer than {limits.max_sidecar_bytes} bytes; the rest is skipped")
         data = data[: limits.max_sidecar_bytes]
-    text = decode_text(data)
+    text = decode_text(data, language)
     form = known or _sniff(text)
     if form is None:
         notes.append(f"{what} is no SRT, WebVTT or ASS file and was skipped")

@@ -201,7 +201,7 @@ class Batcher(Generic[In, Out]):
                 raise ContractError(
                     f"{self.model.info.name} gave {len(outputs)} outputs for {len(batch)} items"
                 )
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  the caller gets it
             self._account(batch, wall, cpu, finished=False)
             if isinstance(error, ResourceExhaustedError | MemoryError):
                 self._shrink(len(batch))

@@ -32,6 +32,7 @@ from schemas.tables import (
 )
 from schemas.types import utc_now
 
+
 @dataclass(slots=True, kw_only=True)
 class Progress:
     """Where an asset stands under a plan."""
@@ -121,9 +122,7 @@ def advance(
     return progress
 
 
-def advance_items(
-    connection: Connection, asset_id: int, plans: jobs.PlanCache
-) -> None:
+def advance_items(connection: Connection, asset_id: int, plans: jobs.PlanCache) -> None:
     """Advance the asset in every job that waits for it, and close what is complete."""
     lock_asset(connection, asset_id)
     for item in jobs.open_items(connection, asset_id=asset_id):

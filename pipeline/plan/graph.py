@@ -11,8 +11,7 @@ INGEST = "ingest"
 INGEST_CODE_VERSION = 1
 
 STAGES: Mapping[str, StageSpec] = {
-    module.SPEC.name: module.SPEC
-    for module in (split, vision, ocr, speech, text, fuse, caption)
+    module.SPEC.name: module.SPEC for module in (split, vision, ocr, speech, text, fuse, caption)
 }
 
 

@@ -73,7 +73,9 @@ def profile_named(name: str, settings: Settings) -> Profile:
         models.update(options.models)
         for stage, values in options.parameters.items():
             parameters.setdefault(stage, {}).update(values)
-    return Profile(models={role: found for role, found in models.items() if found}, parameters=parameters)
+    return Profile(
+        models={role: found for role, found in models.items() if found}, parameters=parameters
+    )
 
 
 def model_entry(name: str, settings: Settings) -> ModelEntry:

@@ -86,8 +86,11 @@ def execute(runtime: Runtime, stage_run_id: int, keeper: LeaseKeeper) -> bool:
     if run is None:
         return False
     started = time.monotonic()
-    with keeper.holding(run.token), structlog.contextvars.bound_contextvars(
-        stage_run_id=stage_run_id, stage=run.stage, asset_id=run.asset_id, attempt=run.attempt
+    with (
+        keeper.holding(run.token),
+        structlog.contextvars.bound_contextvars(
+            stage_run_id=stage_run_id, stage=run.stage, asset_id=run.asset_id, attempt=run.attempt
+        ),
     ):
         try:
             if run.stage == INGEST:

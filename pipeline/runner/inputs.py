@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from safetensors.numpy import load as load_arrays
 from sqlalchemy import select
@@ -35,7 +35,7 @@ class RunInputs:
         self._stack = ExitStack()
         self.work_dir: Path
 
-    def __enter__(self) -> "RunInputs":
+    def __enter__(self) -> Self:
         self.work_dir = self._stack.enter_context(self._runtime.scratch.temporary_folder())
         return self
 
@@ -66,7 +66,9 @@ class RunInputs:
 
     def media(self) -> Path:
         self._declared("media")
-        return self._stack.enter_context(fetched_media(self._runtime, self._asset_id, self.work_dir))
+        return self._stack.enter_context(
+            fetched_media(self._runtime, self._asset_id, self.work_dir)
+        )
 
     def sidecars(self) -> Sequence[SidecarFile]:
         self._declared("sidecars")
@@ -113,11 +115,15 @@ class RunInputs:
         # Stages before this one that make such rows, in a fixed order.
         makers = sorted(self._run.inputs[name])
         with self._runtime.database.reading() as connection:
-            return [row for maker in makers for row in read(connection, self._run.input_runs[maker])]
+            return [
+                row for maker in makers for row in read(connection, self._run.input_runs[maker])
+            ]
 
     def _declared(self, name: str) -> None:
         if name not in self._spec.inputs:
-            raise ContractError(f"stage {self._spec.name} reads {name!r}, which it does not declare")
+            raise ContractError(
+                f"stage {self._spec.name} reads {name!r}, which it does not declare"
+            )
 
 
 @contextmanager

@@ -9,11 +9,11 @@ from sqlalchemy import Connection, select
 from pipeline.config import Settings
 from pipeline.db import jobs
 from pipeline.db.results import insert_or_ignore
+from pipeline.errors import is_reopened
 from pipeline.plan.advance import advance, lock_asset, register_models
 from pipeline.plan.fingerprint import fingerprint
 from pipeline.plan.graph import INGEST, INGEST_CODE_VERSION, STAGES
 from pipeline.plan.profiles import model_entry, resolve_plan
-from pipeline.errors import is_reopened
 from pipeline.runner.runtime import Runtime
 from pipeline.storage.local import normalise_uri
 from pipeline.storage.sources import SkippedFile, SourceItem, expand
@@ -55,11 +55,7 @@ def submit(
     if not is_new:
         return job_id
     found = skipped = 0
-    entries = (
-        entry
-        for source in sources
-        for entry in expand(source, runtime.stores)
-    )
+    entries = (entry for source in sources for entry in expand(source, runtime.stores))
     for batch in _batches(entries, BATCH):
         items = [entry for entry in batch if isinstance(entry, SourceItem)]
         skipped += sum(1 for entry in batch if isinstance(entry, SkippedFile))
@@ -120,10 +116,7 @@ def _ensure_ingest(
     inputs = {
         "uri": item.uri,
         "etag": item.etag,
-        "sidecars": [
-            {"uri": sidecar.uri, "etag": sidecar.etag}
-            for sidecar in item.sidecars
-        ],
+        "sidecars": [{"uri": sidecar.uri, "etag": sidecar.etag} for sidecar in item.sidecars],
     }
     mark = fingerprint(
         stage=INGEST, code_version=INGEST_CODE_VERSION, params={}, models={}, inputs=inputs

@@ -49,7 +49,7 @@ def store_files(
         if stored != blob.sha256:
             raise ContractError(f"{blob.path.name} changed while it was stored")
     artifacts = tuple((blob.name, blob) for blob in blobs if blob.name is not None)
-    digests = {name: _digest(rows) for name, rows in output.records.items()}
+    digests: dict[str, str] = {name: _digest(rows) for name, rows in output.records.items()}
     digests |= {name: blob.sha256 for name, blob in artifacts}
     for name in output.arrays:
         digests.setdefault(name, digest_of([]))
@@ -83,9 +83,7 @@ def write_rows(
         )
     records: Mapping[Any, Any] = stored.output.records
     results.write_shots(connection, run, records.get("shots", ()))
-    results.write_keyframes(
-        connection, run, records.get("keyframes", ()), runtime.artifacts.uri
-    )
+    results.write_keyframes(connection, run, records.get("keyframes", ()), runtime.artifacts.uri)
     results.write_cues(connection, run, records.get("cues", ()))
     results.write_tags(connection, run, records.get("tags", ()), stored.labels)
     results.write_classifications(

@@ -7,7 +7,6 @@ import numpy as np
 from sqlalchemy import select, text
 
 from pipeline.db.results import vector_of
-from pipeline.models.base import TextModel
 from pipeline.plan.profiles import profile_named
 from pipeline.runner.runtime import Runtime
 from schemas.tables import embedding, head
@@ -29,14 +28,16 @@ def search(runtime: Runtime, query: str, *, limit: int) -> list[dict[str, Any]]:
         if known is None:
             by_shot[key] = hit
         else:
-            known["score"] += hit["score"]
+            known["score"] = round(known["score"] + hit["score"], 3)
             known["match"] = f"{known['match']}, {hit['match']}"
     best = sorted(by_shot.values(), key=lambda hit: (-hit["score"], hit["uri"], hit["start_ms"]))
     return best[:limit]
 
 
 def _by_words(runtime: Runtime, query: str, limit: int) -> list[dict[str, Any]]:
-    pattern = "%" + query.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+    pattern = (
+        "%" + query.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+    )
     found = text(
         """
         SELECT s.asset_id, s.uri, s.shot_index, s.start_ms, s.end_ms,
@@ -63,7 +64,7 @@ def _by_words(runtime: Runtime, query: str, limit: int) -> list[dict[str, Any]]:
 def _by_meaning(runtime: Runtime, query: str, limit: int) -> list[dict[str, Any]]:
     profile = profile_named(runtime.settings.profile, runtime.settings)
     batcher = runtime.models.batcher(profile.models["text"])
-    model: TextModel = batcher.model
+    model: Any = batcher.model
     wanted = batcher.submit([query]).outputs[0]
     nearest: list[tuple[float, int, int]] = []
     vectors = (
@@ -87,16 +88,14 @@ def _by_meaning(runtime: Runtime, query: str, limit: int) -> list[dict[str, Any]
 
 
 def _shot(connection: Any, asset_id: int, shot_index: int) -> Mapping[str, Any]:
-    query = text(
-        "SELECT * FROM v_shots WHERE asset_id = :asset AND shot_index = :shot"
-    )
+    query = text("SELECT * FROM v_shots WHERE asset_id = :asset AND shot_index = :shot")
     row: Mapping[str, Any] = (
         connection.execute(query, {"asset": asset_id, "shot": shot_index}).mappings().one()
     )
     return row
 
 
-def _hit(row: Mapping[str, Any], *, score: float, match: str) -> dict[str, Any]:
+def _hit(row: Mapping[Any, Any], *, score: float, match: str) -> dict[str, Any]:
     return {
         "score": round(score, 3),
         "asset_id": row["asset_id"],

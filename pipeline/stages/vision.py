@@ -1,7 +1,9 @@
 """vision: keyframes → picture features, and one embedding per shot in the model's own space."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +24,7 @@ def run(inputs: StageInputs, params: VisionParams, models: Models) -> StageOutpu
     )
     if not features:
         return StageOutput(records={"embeddings": ()}, arrays={"picture_features": {}})
-    arrays = {
+    arrays: dict[str, Any] = {
         "shot_index": np.array([frame.shot_index for frame in keyframes], np.int64),
         "embedding": np.stack([feature.embedding for feature in features]),
     }
@@ -40,7 +42,10 @@ def run(inputs: StageInputs, params: VisionParams, models: Models) -> StageOutpu
 
 
 def _shot_embeddings(
-    inputs: StageInputs, keyframes: "tuple[Keyframe, ...] | list[Keyframe]", vectors: FloatArray, space: str
+    inputs: StageInputs,
+    keyframes: Sequence[Keyframe],
+    vectors: FloatArray,
+    space: str,
 ) -> list[Embedding]:
     shots = {shot.shot_index: shot for shot in inputs.shots()}
     embeddings = []

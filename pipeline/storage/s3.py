@@ -188,7 +188,7 @@ class S3Store:
     @contextmanager
     def _translated(self, bucket: str, key: str) -> Iterator[Any]:
         """The client; what it raises inside the block becomes an error of mediaweave."""
-        from botocore.exceptions import ClientError  # type: ignore[import-untyped]
+        from botocore.exceptions import ClientError
 
         from pipeline.storage.s3_errors import CALL_ERRORS, code_of, translate
 
@@ -245,8 +245,8 @@ def _listed(bucket: str, page: dict[str, Any]) -> Iterator[ObjectInfo]:
 
 
 def _make_client(settings: S3Settings) -> Any:
-    import boto3  # type: ignore[import-untyped]
-    from botocore.config import Config  # type: ignore[import-untyped]
+    import boto3
+    from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
     style = {None: "path" if settings.endpoint_url else "auto", True: "path", False: "virtual"}

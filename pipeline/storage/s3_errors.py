@@ -7,8 +7,8 @@ echo headers or signatures.
 from collections.abc import Callable
 
 import urllib3.exceptions
-from botocore import exceptions  # type: ignore[import-untyped]
-from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
+from botocore import exceptions
+from botocore.parsers import ResponseParserError
 
 from pipeline.errors import (
     AccessDeniedError,

@@ -82,7 +82,12 @@ def add_asset(database: Database, sha256: str = "a" * 64, uri: str = "file:///a.
 
 
 def add_run(
-    database: Database, asset_id: int, *, stage: str = "split", queue: str = "cpu", priority: int = 0
+    database: Database,
+    asset_id: int,
+    *,
+    stage: str = "split",
+    queue: str = "cpu",
+    priority: int = 0,
 ) -> int:
     with database.transaction() as connection:
         return int(
@@ -157,12 +162,12 @@ def test_migrations_make_exactly_the_tables_of_the_code(database: Database) -> N
 
 
 def test_upgrading_again_and_from_many_threads_is_harmless(database: Database) -> None:
-    errors: list[BaseException] = []
+    errors: list[Exception] = []
 
     def work() -> None:
         try:
             upgrade(database)
-        except BaseException as error:  # reported by the assertion below
+        except Exception as error:  # noqa: BLE001  reported by the assertion below
             errors.append(error)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
@@ -274,7 +279,11 @@ def test_a_postponed_run_waits(database: Database) -> None:
     assert run is not None
     with database.transaction() as connection:
         runs.postpone(
-            connection, run, error_class="StoreUnavailableError", error_text="away", pause_seconds=60
+            connection,
+            run,
+            error_class="StoreUnavailableError",
+            error_text="away",
+            pause_seconds=60,
         )
     assert claim(database, run_id) is None
     with database.transaction() as connection:
@@ -374,11 +383,7 @@ def test_every_kind_of_record_comes_back_as_it_was_written(database: Database) -
         results.write_classifications(
             connection,
             ref,
-            [
-                Classification(
-                    shot_index=0, taxonomy="mediaweave", class_name="animals", score=0.75
-                )
-            ],
+            [Classification(shot_index=0, taxonomy="mediaweave", class_name="animals", score=0.75)],
             labels,
             taxonomies,
         )

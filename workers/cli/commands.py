@@ -198,7 +198,9 @@ def show(
         for details in found:
             print_asset(details)
     for given, tried in missing:
-        reason = f"{tried[0]['state']}: {tried[0]['error_text']}" if tried else "not in the database"
+        reason = (
+            f"{tried[0]['state']}: {tried[0]['error_text']}" if tried else "not in the database"
+        )
         typer.echo(f"{given}: {reason}", err=True)
     if missing:
         raise typer.Exit(EXIT_FAILED)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -50,7 +51,11 @@ class JobStatus:
     def stage_counts(self, stage: str) -> tuple[int, int, int]:
         """(succeeded, failed, all) stage runs of one stage."""
         total = sum(count for (name, _), count in self.stages.items() if name == stage)
-        return self.stages.get((stage, "succeeded"), 0), self.stages.get((stage, "failed"), 0), total
+        return (
+            self.stages.get((stage, "succeeded"), 0),
+            self.stages.get((stage, "failed"), 0),
+            total,
+        )
 
 
 class JobDisplay(AbstractContextManager["JobDisplay"]):
@@ -74,7 +79,7 @@ class JobDisplay(AbstractContextManager["JobDisplay"]):
         self._last_line = 0.0
         self._last_text = ""
 
-    def __enter__(self) -> "JobDisplay":
+    def __enter__(self) -> Self:
         if self._live:
             self._bars.start()
         return self

@@ -1,6 +1,5 @@
 """What the commands print."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -27,40 +26,48 @@ def print_asset(details: Mapping[str, Any]) -> None:
     console = Console(highlight=False)
     console.rule(f"[bold]{escape(str(details['uri']))}", align="left")
     console.print(_facts(details))
-    by_shot: dict[str, dict[int, list[Mapping[str, Any]]]] = {}
-    for name in ("tags", "classifications", "captions"):
-        by_shot[name] = defaultdict(list)
-        for row in details[name]:
-            by_shot[name][row["shot_index"]].append(row)
     for shot in details["shots"]:
-        index = shot["shot_index"]
-        console.print(f"[cyan]shot {index}[/]  {clock(shot['start_ms'])} – {clock(shot['end_ms'])}")
-        for row in by_shot["captions"][index]:
-            console.print(f"  caption  {escape(row['text'])}")
-        for row in by_shot["classifications"][index]:
-            console.print(
-                f"  class    {escape(row['class'])} {row['score']:.2f} ({escape(row['taxonomy'])})"
-            )
-        tags = by_shot["tags"][index]
-        if tags:
-            shown = [
-                f"{escape(row['label'])} {row['score']:.2f} ({row['modalities']})"
-                for row in tags[:TAGS_SHOWN]
-            ]
-            more = f" and {len(tags) - TAGS_SHOWN} more" if len(tags) > TAGS_SHOWN else ""
-            console.print(f"  tags     {', '.join(shown)}{more}")
+        of_shot = {
+            name: [row for row in details[name] if row["shot_index"] == shot["shot_index"]]
+            for name in ("tags", "classifications", "captions")
+        }
+        if details["kind"] != "image":
+            span = f"{clock(shot['start_ms'])} – {clock(shot['end_ms'])}"
+            console.print(f"[cyan]shot {shot['shot_index']}[/]  {span}")
+        _print_shot(of_shot, console)
+    _print_cues(details["cues"], console)
+    for row in details["stage_runs"]:
+        if row["state"] == "failed":
+            console.print(f"[red]{row['stage']} failed[/]: {escape(row['error_text'])}")
+    console.print()
+
+
+def _print_shot(of_shot: Mapping[str, Sequence[Mapping[str, Any]]], console: Console) -> None:
+    for row in of_shot["captions"]:
+        console.print(f"  caption  {escape(row['text'])}")
+    for row in of_shot["classifications"]:
+        console.print(
+            f"  class    {escape(row['class'])} {row['score']:.2f} ({escape(row['taxonomy'])})"
+        )
+    tags = of_shot["tags"]
+    if tags:
+        shown = [
+            f"{escape(row['label'])} {row['score']:.2f} ({row['modalities']})"
+            for row in tags[:TAGS_SHOWN]
+        ]
+        more = f" and {len(tags) - TAGS_SHOWN} more" if len(tags) > TAGS_SHOWN else ""
+        console.print(f"  tags     {', '.join(shown)}{more}")
+
+
+def _print_cues(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
     for origin, title in (("speech", "spoken"), ("subtitle", "subtitles"), ("ocr", "on screen")):
-        cues = [row for row in details["cues"] if row["origin"] == origin]
+        cues = [row for row in rows if row["origin"] == origin]
         if cues:
             console.print(f"[cyan]{title}[/]")
         for row in cues:
             language = f" [{row['language']}]" if row["language"] else ""
             text = row["text"].replace("\n", " / ")
             console.print(f"  {clock(row['start_ms'])}{escape(language)}  {escape(text)}")
-    for row in details["stage_runs"]:
-        if row["state"] == "failed":
-            console.print(f"[red]{row['stage']} failed[/]: {escape(row['error_text'])}")
-    console.print()
 
 
 def _facts(details: Mapping[str, Any]) -> str:

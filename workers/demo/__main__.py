@@ -13,23 +13,20 @@ from pipeline.errors import PipelineError
 from workers.demo.media import build_demo_media
 from workers.demo.server import BUCKET, CREDENTIALS, bucket_server
 
-QUERIES = (
-    (
-        "which shots show an animal, and which modality says so",
+QUERIES = {
+    "which shots show an animal, and which modality says so": (
         "SELECT uri, shot_index, label, round(score * 100) AS percent, modalities FROM v_tags "
-        "WHERE label IN ('cat', 'lion', 'cheetah') ORDER BY score DESC",
+        "WHERE label IN ('cat', 'lion', 'cheetah') ORDER BY score DESC"
     ),
-    (
-        "everything that was said, shown or subtitled about times",
+    "everything that was said, shown or subtitled about times": (
         "SELECT uri, origin, start_ms, text FROM v_cues WHERE text LIKE '%times%' "
-        "ORDER BY uri, start_ms",
+        "ORDER BY uri, start_ms"
     ),
-    (
-        "what the stages cost",
+    "what the stages cost": (
         "SELECT stage, count(*) AS runs, round(sum(seconds) * 1000) AS ms FROM v_stage_runs "
-        "WHERE state = 'succeeded' GROUP BY stage ORDER BY 3 DESC",
+        "WHERE state = 'succeeded' GROUP BY stage ORDER BY 3 DESC"
     ),
-)
+}
 
 
 def main() -> int:
@@ -75,9 +72,9 @@ def _try_it(data_dir: Path) -> None:
         command = str(Path(command).relative_to(Path.cwd()))
     option = f"--database {shlex.quote(f'sqlite:///{database}')}"
     print(f"The database is {database}. Any SQL client opens it; so does this:\n")
-    for title, query in QUERIES:
-        print(f"# {title}\n{command} sql {option} \\\n  {shlex.quote(query)}\n")
-    print(f"# a search by meaning\n{command} search {option} 'a wild cat'")
+    for title, query in QUERIES.items():
+        print(f'# {title}\n{command} sql {option} \\\n  "{query}"\n')
+    print(f"# a search by meaning\n{command} search {option} 'rocket launch into space'")
 
 
 if __name__ == "__main__":

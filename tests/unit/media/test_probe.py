@@ -22,7 +22,7 @@ def test_video_with_sound_and_subtitles(tmp_path: Path, limits: MediaLimits) -> 
     assert info.has_audio
     assert [(s.kind, s.codec) for s in info.streams] == [
         ("video", "h264"),
-        ("audio", "vorbis"),
+        ("audio", "aac"),
         ("subtitle", "subrip"),
     ]
     assert info.streams[2].language == "fre"

@@ -73,7 +73,19 @@ def test_sound_that_comes_late_begins_with_silence(tmp_path: Path, split: Splitt
     video = make_video(tmp_path / "both.mkv", frames_per_shot=(50,))
     path = tmp_path / "late.mkv"
     run_ffmpeg(
-        "-i", video, "-itsoffset", "1", "-i", video, "-map", "0:v", "-map", "1:a", "-c", "copy", path
+        "-i",
+        video,
+        "-itsoffset",
+        "1",
+        "-i",
+        video,
+        "-map",
+        "0:v",
+        "-map",
+        "1:a",
+        "-c",
+        "copy",
+        path,
     )
 
     result = split(path)

@@ -7,6 +7,7 @@ import torch
 from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image as PilImage
 
+from workers.demo.media import DemoMedia
 from pipeline.errors import ContractError, ModelUnavailableError
 from pipeline.models.offline.efficientnet import EfficientNetLite0, preprocess
 from pipeline.models.registry import find_entry
@@ -47,9 +48,9 @@ def best(model: EfficientNetLite0, picture: Image, count: int) -> list[str]:
     ],
 )
 def test_known_photographs_get_their_names(
-    model: EfficientNetLite0, demo_media: Path, photo: str, labels: set[str], within: int
+    model: EfficientNetLite0, demo_media: DemoMedia, photo: str, labels: set[str], within: int
 ) -> None:
-    assert labels <= set(best(model, read(demo_media / "photos" / photo), within))
+    assert labels <= set(best(model, read(demo_media.samples[photo]), within))
 
 
 def test_class_names_are_the_thousand_of_imagenet_in_order(model: EfficientNetLite0) -> None:

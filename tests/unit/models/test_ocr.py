@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image as PilImage
 
+from workers.demo.media import DemoMedia
 from pipeline.models.base import TextRegion
 from pipeline.models.offline.ocr import RapidOcr, reading_order
 from pipeline.models.registry import find_entry
@@ -25,16 +26,16 @@ def read(path: Path) -> Image:
         return np.asarray(picture.convert("RGB"))
 
 
-def test_a_photographed_page_is_read(model: RapidOcr, demo_media: Path) -> None:
-    (regions,) = model.infer([read(demo_media / "photos" / "page.png")])
+def test_a_photographed_page_is_read(model: RapidOcr, demo_media: DemoMedia) -> None:
+    (regions,) = model.infer([read(demo_media.samples["page.png"])])
     text = "".join(region.text for region in regions).replace(" ", "").lower()
     assert "region-basedsegmentation" in text
     assert "markersofthecoins" in text
     assert all(0.5 <= region.confidence <= 1 for region in regions)
 
 
-def test_a_photograph_without_text_has_none(model: RapidOcr, demo_media: Path) -> None:
-    assert model.infer([read(demo_media / "photos" / "chelsea.png")]) == [()]
+def test_a_photograph_without_text_has_none(model: RapidOcr, demo_media: DemoMedia) -> None:
+    assert model.infer([read(demo_media.samples["chelsea.png"])]) == [()]
 
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 720), (640, 360), (2560, 1440)])

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from workers.demo.media import DemoMedia
 from pipeline.models.base import Transcript
 from pipeline.models.offline.whisper import WhisperBase
 from pipeline.models.registry import find_entry
@@ -41,8 +42,8 @@ def model() -> Iterator[WhisperBase]:
 
 
 @pytest.fixture(scope="module")
-def two_cities(model: WhisperBase, demo_media: Path) -> Transcript:
-    return model.infer([read(demo_media / "speech" / "two_cities.wav")])[0]
+def two_cities(model: WhisperBase, demo_media: DemoMedia) -> Transcript:
+    return model.infer([read(demo_media.samples["two_cities.wav"])])[0]
 
 
 def test_known_words_are_heard(two_cities: Transcript) -> None:
@@ -65,9 +66,9 @@ def test_segments_follow_each_other_within_the_sound(two_cities: Transcript) -> 
 
 
 def test_times_count_from_the_start_of_the_whole_sound(
-    model: WhisperBase, demo_media: Path
+    model: WhisperBase, demo_media: DemoMedia
 ) -> None:
-    speech = read(demo_media / "speech" / "two_cities.wav")[: 5 * RATE_HZ]
+    speech = read(demo_media.samples["two_cities.wav"])[: 5 * RATE_HZ]
     later = np.concatenate([np.zeros(90 * RATE_HZ, np.float32), speech])
     now, then = model.infer([speech])[0], model.infer([later])[0]
 
@@ -79,16 +80,16 @@ def test_times_count_from_the_start_of_the_whole_sound(
 
 
 def test_speech_across_a_blocks_end_is_heard_whole(
-    model: WhisperBase, demo_media: Path, monkeypatch: pytest.MonkeyPatch
+    model: WhisperBase, demo_media: DemoMedia, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    speech = read(demo_media / "speech" / "two_cities.wav")[: 14 * RATE_HZ]
+    speech = read(demo_media.samples["two_cities.wav"])[: 14 * RATE_HZ]
     whole = words(model.infer([speech])[0])
     monkeypatch.setattr("pipeline.models.offline.whisper._BLOCK_SAMPLES", 3 * RATE_HZ)
     assert words(model.infer([speech])[0]) == whole
 
 
-def test_another_voice_is_heard(model: WhisperBase, demo_media: Path) -> None:
-    transcript = model.infer([read(demo_media / "speech" / "beckett.wav")])[0]
+def test_another_voice_is_heard(model: WhisperBase, demo_media: DemoMedia) -> None:
+    transcript = model.infer([read(demo_media.samples["beckett.wav"])])[0]
     assert transcript.language == "en"
     assert "fail better" in words(transcript)
 

@@ -50,9 +50,7 @@ def test_a_profile_of_the_settings_builds_on_another() -> None:
 
 
 def test_a_settings_profile_may_change_a_shipped_one_of_its_name() -> None:
-    own = settings(
-        profiles={"offline": ProfileOptions(parameters={"split": {"min_shot_ms": 900}})}
-    )
+    own = settings(profiles={"offline": ProfileOptions(parameters={"split": {"min_shot_ms": 900}})})
     assert resolve_plan(MESSAGE, own).stages["split"].parameters["min_shot_ms"] == 900
 
 
@@ -81,9 +79,7 @@ def test_what_is_wrong_is_named(message: dict[str, Any], sentence: str) -> None:
 
 
 def test_profiles_that_extend_each_other_are_refused() -> None:
-    own = settings(
-        profiles={"a": ProfileOptions(extends="b"), "b": ProfileOptions(extends="a")}
-    )
+    own = settings(profiles={"a": ProfileOptions(extends="b"), "b": ProfileOptions(extends="a")})
     with pytest.raises(ConfigurationError, match="extend each other"):
         resolve_plan(JobMessage(sources=("x",), profile="a"), own)
 

@@ -228,7 +228,7 @@ def http_server(answer: Answer) -> Iterator[str]:
             self.close_connection = True
             answer(self, len(requests))
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             pass
 
     requests: list[str] = []

@@ -1,0 +1,136 @@
+"""What runs again when something changes: that stage and what follows from it, nothing before."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from jobs import Process
+
+from pipeline.plan import graph
+from workers.demo.media import DemoMedia
+
+ALL_STAGES = ["caption", "fuse", "ingest", "ocr", "speech", "split", "text", "vision"]
+
+
+@pytest.fixture
+def film(folder: Callable[..., Path]) -> Path:
+    return folder("films/film.mp4")
+
+
+def test_running_twice_does_nothing_twice(film: Path, process: Process) -> None:
+    first = process.run(str(film))
+    assert process.done_by(first) == ALL_STAGES
+    tags = process.sql("SELECT * FROM v_tags")
+    second = process.run(str(film))
+    assert process.done_by(second) == []
+    assert process.sql("SELECT state FROM v_jobs WHERE job_id = :job", job=second) == [
+        {"state": "done"}
+    ]
+    assert process.sql("SELECT * FROM v_tags") == tags
+
+
+def test_a_changed_parameter_runs_its_stage_and_what_follows(
+    film: Path, process: Process
+) -> None:
+    process.run(str(film))
+    fused = process.run(str(film), parameters={"fuse": {"tag_threshold": 0.6}})
+    assert process.done_by(fused) == ["caption", "fuse"]
+    assert process.sql("SELECT MIN(score) AS least FROM v_tags")[0]["least"] >= 0.6
+
+    # Back again: the first results are still there, and are shown again at once.
+    back = process.run(str(film))
+    assert process.done_by(back) == []
+    assert process.sql("SELECT MIN(score) AS least FROM v_tags")[0]["least"] < 0.6
+
+
+def test_a_parameter_that_changes_nothing_stops_at_its_stage(
+    film: Path, process: Process
+) -> None:
+    process.run(str(film))
+    # No line is read with less than this, so the cues come out the same.
+    other = process.run(str(film), parameters={"ocr": {"min_confidence": 0.71}})
+    assert process.done_by(other) == ["ocr"]
+
+
+def test_a_users_labels_are_a_matter_of_fusion_only(film: Path, process: Process) -> None:
+    process.run(str(film))
+    labelled = process.run(str(film), labels=("vehicle", "animal", "drink"), label_set="mine")
+    assert set(process.done_by(labelled)) <= {"fuse", "caption"}
+    rows = process.sql(
+        "SELECT shot_index, class FROM v_classifications WHERE taxonomy = 'mine' "
+        "ORDER BY shot_index"
+    )
+    assert [row["class"] for row in rows][:2] == ["animal", "drink"]
+    assert [row["class"] for row in rows][3:] == ["vehicle", "animal"]
+
+
+def test_a_changed_sidecar_splits_again_but_does_not_listen_again(
+    folder: Callable[..., Path], process: Process
+) -> None:
+    media = folder("films/film.mp4")
+    process.run(str(media))
+    (media / "film.de.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nEine Katze\n")
+    again = process.run(str(media))
+    done = process.done_by(again)
+    assert "split" in done
+    assert not {"speech", "vision", "ocr"} & set(done)
+    cues = process.sql("SELECT text FROM v_cues WHERE language = 'de'")
+    assert cues == [{"text": "Eine Katze"}]
+
+
+def test_new_code_of_a_stage_makes_it_stale(
+    film: Path, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process.run(str(film))
+    from dataclasses import replace
+
+    newer = {**graph.STAGES, "ocr": replace(graph.STAGES["ocr"], code_version=99)}
+    for module in ("pipeline.plan.graph", "pipeline.plan.profiles", "pipeline.runner.execute"):
+        monkeypatch.setattr(f"{module}.STAGES", newer)
+    assert process.done_by(process.run(str(film))) == ["ocr"]
+
+
+def test_the_same_bytes_somewhere_else_are_only_ingested(
+    film: Path, process: Process, demo_media: DemoMedia
+) -> None:
+    process.run(str(film))
+    other = film.parent / "elsewhere"
+    other.mkdir()
+    shutil.copyfile(demo_media.bucket / "films/film.mp4", other / "renamed.mp4")
+    job = process.run(str(other))
+    assert process.done_by(job) == ["ingest"]
+    assert len(process.sql("SELECT * FROM v_assets")) == 1
+    assert len(process.sql("SELECT * FROM location WHERE is_current")) == 2
+
+
+def test_overwritten_bytes_are_a_new_asset(
+    folder: Callable[..., Path], process: Process, demo_media: DemoMedia
+) -> None:
+    media = folder("photos/lion.jpg")
+    process.run(str(media))
+    shutil.copyfile(demo_media.bucket / "photos/rocket.jpg", media / "lion.jpg")
+    process.run(str(media))
+    rows = process.sql("SELECT DISTINCT asset_id FROM v_assets")
+    assert len(rows) == 2
+    newest = process.sql("SELECT label FROM v_tags WHERE asset_id = 2")
+    assert "rocket" in [row["label"] for row in newest]
+
+
+def test_work_that_was_left_goes_on_where_it_stopped(film: Path, process: Process) -> None:
+    from pipeline.runner.intake import submit
+    from schemas.messages import JobMessage
+
+    first = submit(process.runtime, JobMessage(sources=(str(film),)))
+    assert process.drain(limit=3) == 3
+    done_before = process.sql("SELECT stage_run_id FROM v_stage_runs WHERE state = 'succeeded'")
+    second = process.run(str(film))
+    assert len(done_before) == 3
+    assert sorted([*process.done_by(first), *process.done_by(second)]) == ALL_STAGES
+    states = process.sql("SELECT job_id, state FROM v_jobs ORDER BY job_id")
+    assert [row["state"] for row in states] == ["done", "done"]
+
+
+def test_a_job_key_submitted_twice_is_one_job(film: Path, process: Process) -> None:
+    assert process.run(str(film), job_key="k") == process.run(str(film), job_key="k")
+    assert len(process.sql("SELECT * FROM v_jobs")) == 1

@@ -1,0 +1,74 @@
+"""A job that the command line has run, and a process in which jobs run without a broker."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from command import Cli, Result
+from sqlalchemy import select, text
+
+from pipeline.config import Settings
+from pipeline.db.migrate import ensure_schema
+from pipeline.models.pool import ModelPool
+from pipeline.runner.execute import execute
+from pipeline.runner.intake import submit
+from pipeline.runner.leases import LeaseKeeper
+from pipeline.runner.runtime import Runtime
+from schemas.messages import JobMessage
+from schemas.tables import stage_run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedJob:
+    """The demo's bucket, analysed."""
+
+    cli: Cli
+    source: str
+    first: Result
+
+    def sql(self, query: str) -> list[dict[str, Any]]:
+        result = self.cli("sql", "--json", query)
+        assert result.code == 0, result.err
+        rows: list[dict[str, Any]] = result.json
+        return rows
+
+
+class Process:
+    """A runtime whose due work is executed in this thread, without a broker in between."""
+
+    def __init__(self, settings: Settings, models: ModelPool) -> None:
+        self.runtime = Runtime(settings)
+        self.runtime.models = models
+        ensure_schema(self.runtime.database)
+        self._keeper = LeaseKeeper(self.runtime.database, settings.lease_seconds)
+
+    def run(self, *sources: str, **message: Any) -> int:
+        """Submit a job and work it off; gives its id."""
+        job_id = submit(self.runtime, JobMessage(sources=sources, **message))
+        self.drain()
+        return job_id
+
+    def drain(self, limit: int | None = None) -> int:
+        """Execute what is due until nothing is, or ``limit`` stage runs; gives how many."""
+        done = 0
+        due = select(stage_run.c.id).where(stage_run.c.state == "queued").order_by(stage_run.c.id)
+        while limit is None or done < limit:
+            with self.runtime.database.reading() as connection:
+                run_id = connection.execute(due.limit(1)).scalar_one_or_none()
+            if run_id is None:
+                break
+            assert execute(self.runtime, run_id, self._keeper)
+            done += 1
+        return done
+
+    def sql(self, query: str, **values: Any) -> list[dict[str, Any]]:
+        with self.runtime.database.reading() as connection:
+            return [dict(row) for row in connection.execute(text(query), values).mappings()]
+
+    def done_by(self, job_id: int) -> list[str]:
+        """Names of the stages that were really worked for a job, sorted."""
+        query = "SELECT stage FROM stage_run WHERE job_id = :job AND state = 'succeeded'"
+        return sorted(row["stage"] for row in self.sql(query, job=job_id))
+
+    def close(self) -> None:
+        self._keeper.close()
+        self.runtime.database.close()
