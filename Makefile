@@ -35,7 +35,7 @@ $(VENV)/dev: $(VENV)/installed
 demo: install ## the main job on sample media: a bucket in, SQL out
 	@$(BIN)/python -m workers.demo $(DEMO)
 
-test: dev ## everything that proves it; starts private servers, needs no network
+test: dev ## everything that proves it, on private servers; the first run fetches packages
 	@$(BIN)/python -m workers.demo.media $(DEMO)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 

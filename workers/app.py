@@ -70,17 +70,18 @@ def _transport_options(broker: str) -> dict[str, Any]:
 
 def check_broker(app: Celery) -> None:
     """Raises BrokerUnavailableError unless the broker answers."""
-    connection = app.connection_for_write()
+    try:
+        connection = app.connection_for_write()
+    except (KeyError, ImportError, ValueError) as error:
+        raise ConfigurationError(
+            "the broker setting is no URL of a broker that is installed; write "
+            "amqp://user:password@host/ or redis://host:6379/0"
+        ) from error
     try:
         connection.ensure_connection(max_retries=1, interval_start=0, timeout=5)
     except (OperationalError, OSError) as error:
         raise BrokerUnavailableError(
             f"the broker {connection.as_uri()} cannot be reached: {error}"
-        ) from error
-    except (KeyError, ImportError, ValueError) as error:
-        raise ConfigurationError(
-            f"the broker {connection.as_uri()} is of no kind that is installed; write "
-            "amqp://user:password@host/ or redis://host:6379/0"
         ) from error
     finally:
         connection.release()

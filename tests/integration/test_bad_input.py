@@ -1,5 +1,6 @@
 """A bad file costs itself only: a class, a sentence, exit code 1, and everything else is done."""
 
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def bad_files(tmp_path: Path, demo_media: DemoMedia) -> Path:
     # A header that promises 60,000 × 60,000 pixels.
     png = bytearray((demo_media.bucket / "photos/chelsea.png").read_bytes())
     png[16:24] = (60_000).to_bytes(4, "big") * 2
+    png[29:33] = zlib.crc32(png[12:29]).to_bytes(4, "big")
     (folder / "lying.png").write_bytes(png)
     (folder / "notes.txt").write_text("no media, and not asked for by name")
     return folder

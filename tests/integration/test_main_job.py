@@ -3,7 +3,7 @@
 import pytest
 from jobs import FinishedJob
 
-from workers.demo.media import FILM_SHOTS, FILM_SUBTITLES
+from workers.demo.media import FILM_SHOTS, FILM_SPEECH, FILM_SUBTITLES
 
 #: ffmpeg's shot boundaries are exact on spliced stills; the audio decides nothing here.
 CUT_TOLERANCE_MS = 40
@@ -74,7 +74,7 @@ def test_known_words_are_heard_at_their_time(finished: FinishedJob) -> None:
         f"SELECT * FROM v_cues WHERE {FILM} AND origin = 'speech' ORDER BY start_ms"
     )
     said = " ".join(row["text"] for row in cues).lower()
-    for words in ("best of times", "worst of times", "age of wisdom", "season of light"):
+    for words in FILM_SPEECH:
         assert words in said
     wisdom = next(row for row in cues if "age of wisdom" in row["text"])
     assert wisdom["start_ms"] == pytest.approx(4800, abs=SPEECH_TOLERANCE_MS)

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from pipeline.db.engine import open_database
 from pipeline.errors import PipelineError
 from workers.demo.media import build_demo_media
-from workers.demo.server import BUCKET, CREDENTIALS, bucket_server
+from workers.demo.server import BUCKET, bucket_server, use_private_server_only
 
 QUERIES = {
     "which shots show an animal, and which modality says so": (
@@ -32,17 +32,17 @@ QUERIES = {
 def main() -> int:
     folder = Path(sys.argv[1])
     media = build_demo_media(folder)
+    use_private_server_only()
     data_dir = folder / "work"
     with bucket_server(media.bucket) as endpoint:
         environment = {
             **os.environ,
-            **CREDENTIALS,
-            "AWS_DEFAULT_REGION": "us-east-1",
             "MEDIAWEAVE_S3__ENDPOINT_URL": endpoint,
             "MEDIAWEAVE_DATA_DIR": str(data_dir),
+            "MEDIAWEAVE_DATABASE": _database_url(data_dir),
+            "MEDIAWEAVE_ARTIFACTS": str(data_dir / "artifacts"),
+            "MEDIAWEAVE_BROKER": "memory://",
         }
-        for name in ("MEDIAWEAVE_DATABASE", "MEDIAWEAVE_BROKER", "MEDIAWEAVE_ARTIFACTS"):
-            environment.pop(name, None)
         print(f"$ mediaweave run s3://{BUCKET}", flush=True)
         code = _mediaweave(["run", f"s3://{BUCKET}"], environment)
         if code not in (0, 1):
@@ -58,8 +58,12 @@ def _mediaweave(arguments: list[str], environment: dict[str, str]) -> int:
     return subprocess.run(command, env=environment, check=False).returncode
 
 
+def _database_url(data_dir: Path) -> str:
+    return f"sqlite:///{data_dir / 'mediaweave.db'}"
+
+
 def _assets(data_dir: Path) -> list[str]:
-    database = open_database(f"sqlite:///{(data_dir / 'mediaweave.db').absolute()}")
+    database = open_database(_database_url(data_dir))
     with database.reading() as connection:
         query = "SELECT asset_id FROM v_assets WHERE asset_id IS NOT NULL ORDER BY uri"
         return [str(row) for row in connection.execute(text(query)).scalars()]
@@ -70,7 +74,7 @@ def _try_it(data_dir: Path) -> None:
     command = f"{Path(sys.executable).parent / 'mediaweave'}"
     if Path(command).is_relative_to(Path.cwd()):
         command = str(Path(command).relative_to(Path.cwd()))
-    option = f"--database {shlex.quote(f'sqlite:///{database}')}"
+    option = f"--database {shlex.quote(_database_url(data_dir))}"
     print(f"The database is {database}. Any SQL client opens it; so does this:\n")
     for title, query in QUERIES.items():
         print(f'# {title}\n{command} sql {option} \\\n  "{query}"\n')

@@ -46,11 +46,13 @@ def make_film(
     path: Path,
     shots: Sequence[FilmShot],
     *,
-    speech: Path | None,
+    speech: tuple[Path, int] | None,
     tracks: Sequence[SubtitleTrack] = (),
     work_dir: Path,
 ) -> None:
     """Write the film: H.264 and AAC in ``path``'s container, the same bytes on every run.
+
+    ``speech``: a recording, and how much of it is heard, in ms.
 
     Raises:
         ConfigurationError: there is no ffmpeg, or it failed.
@@ -69,12 +71,13 @@ def make_film(
         "map_metadata": -1, "t": sum(shot.duration_ms for shot in shots) / 1000,
     }  # fmt: skip
     if speech is not None:
-        streams.append(ffmpeg.input(str(speech)).audio)
+        file, duration_ms = speech
+        streams.append(ffmpeg.input(str(file), t=duration_ms / 1000).audio)
         options |= {"c:a": "aac", "b:a": "96k", "ar": 44100}
     for number, track in enumerate(tracks):
-        file = work_dir / f"{path.stem}-{number}.srt"
-        file.write_text(to_srt(track.lines), encoding="utf-8")
-        streams.append(ffmpeg.input(str(file))["s"])
+        lines = work_dir / f"{path.stem}-{number}.srt"
+        lines.write_text(to_srt(track.lines), encoding="utf-8")
+        streams.append(ffmpeg.input(str(lines))["s"])
         options["c:s"] = "mov_text" if path.suffix == ".mp4" else "srt"
         options[f"metadata:s:s:{number}"] = f"language={track.language}"
     partial = path.with_name(f".part-{path.name}")

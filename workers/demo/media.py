@@ -11,7 +11,7 @@ from workers.demo.film import FilmShot, Subtitle, SubtitleTrack, make_film, to_s
 from workers.demo.packages import fetch_samples
 
 #: Raised when the media below change, so that an older folder is made anew.
-_VERSION = "1"
+_VERSION = "2"
 
 #: The film, under ``films/film.mp4``: what must be found in it.
 FILM_SHOTS = (
@@ -21,6 +21,8 @@ FILM_SHOTS = (
     ("motorcycle.png", "motorcycle", 4000, None),
     ("cheetah.jpg", "cheetah", 4000, None),
 )
+#: The reading ends after "the season of darkness".
+FILM_SPEECH_MS = 16_900
 FILM_SPEECH = "best of times", "worst of times", "age of wisdom", "season of light"
 FILM_SUBTITLES = SubtitleTrack(
     language="eng",
@@ -84,7 +86,7 @@ def _build(folder: Path, bucket: Path, samples: dict[str, Path]) -> None:
         make_film(
             bucket / "films" / "film.mp4",
             _film_shots(FILM_SHOTS, samples),
-            speech=samples["two_cities.wav"],
+            speech=(samples["two_cities.wav"], FILM_SPEECH_MS),
             tracks=[FILM_SUBTITLES],
             work_dir=Path(work),
         )

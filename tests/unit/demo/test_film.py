@@ -85,7 +85,7 @@ def test_sound_and_subtitle_tracks(
     tmp_path: Path, shots: MakeShots, tone: Path, suffix: str, codec: str
 ) -> None:
     film = tmp_path / f"film{suffix}"
-    make_film(film, shots(), speech=tone, tracks=[ENGLISH, FRENCH], work_dir=tmp_path)
+    make_film(film, shots(), speech=(tone, 3000), tracks=[ENGLISH, FRENCH], work_dir=tmp_path)
 
     with av.open(str(film)) as container:
         tracks = container.streams.subtitles
@@ -108,14 +108,14 @@ def test_the_same_bytes_again(tmp_path: Path, shots: MakeShots, tone: Path) -> N
     for suffix in (".mp4", ".mkv"):
         first, second = tmp_path / f"first{suffix}", tmp_path / f"second{suffix}"
         for film in (first, second):
-            make_film(film, shots(), speech=tone, tracks=[ENGLISH], work_dir=tmp_path)
+            make_film(film, shots(), speech=(tone, 3000), tracks=[ENGLISH], work_dir=tmp_path)
         assert first.read_bytes() == second.read_bytes()
 
 
 def test_a_failing_ffmpeg_leaves_no_film(tmp_path: Path, shots: MakeShots) -> None:
     film = tmp_path / "film.mp4"
     with pytest.raises(ConfigurationError, match=r"could not make film\.mp4"):
-        make_film(film, shots(), speech=tmp_path / "missing.wav", work_dir=tmp_path)
+        make_film(film, shots(), speech=(tmp_path / "missing.wav", 3000), work_dir=tmp_path)
     assert not film.exists()
 
 
