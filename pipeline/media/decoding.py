@@ -69,6 +69,9 @@ def running(command: list[str], report: Report) -> Iterator[Process]:
         listener.start()
         try:
             yield process
+            if process.stdout is not None:
+                # What nobody reads any more must not keep it waiting.
+                process.stdout.close()
             code = process.wait()
         finally:
             process.kill()
@@ -115,12 +118,15 @@ def read_frames(process: Process, plan: VideoPlan) -> Iterator[PipedFrame]:
                     continue
                 is_candidate = only_candidates or packet.stream_index == 1
                 width, height = plan.keyframe_size if is_candidate else plan.small_size
+                if packet.size != height * width * 3:
+                    # ffmpeg was killed in the middle of a frame: its exit status says why.
+                    return
                 pixels = np.frombuffer(memoryview(packet), dtype=np.uint8).reshape(height, width, 3)
                 ratio = per_pts[packet.stream_index]
                 pts = packet.pts * ratio.numerator // ratio.denominator - plan.pipe_offset_pts
                 yield PipedFrame(pts, is_candidate, pixels)
         except (FFmpegError, EOFError):
-            # ffmpeg ended in the middle of a frame: its exit status says why.
+            # Likewise, in the middle of a header.
             return
 
 
