@@ -15,6 +15,8 @@ from typing import Self
 import structlog
 from celery.worker import WorkController, state
 
+from pipeline.config import EMBEDDED_BROKER
+from pipeline.db import runs
 from pipeline.errors import DatabaseUnavailableError
 from pipeline.runner.leases import LeaseKeeper
 from pipeline.runner.runtime import Runtime
@@ -48,6 +50,10 @@ class WorkerHost:
             BrokerUnavailableError: the broker cannot be reached.
         """
         check_broker(self._app)
+        if self._runtime.settings.broker == EMBEDDED_BROKER:
+            # Messages in memory ended with the process that published them.
+            with self._runtime.database.transaction() as connection:
+                runs.forget_published(connection)
         self._thread.start()
         self.dispatcher.start()
 

@@ -117,13 +117,16 @@ def add_items(connection: Connection, job_id: int, items: Sequence[tuple[int, in
 def open_items(
     connection: Connection, *, asset_id: int | None = None, location_id: int | None = None
 ) -> list[Row[Any]]:
-    """Items that still wait for this asset or location: job_id, location_id, priority."""
+    """Items that still wait for this asset or location: job_id, location_id, priority.
+
+    The newest job first: what becomes due is then counted as its work.
+    """
     where = job_item.c.asset_id == asset_id if asset_id else job_item.c.location_id == location_id
     query = (
         select(job_item.c.job_id, job_item.c.location_id, job.c.priority)
         .join(job, job.c.id == job_item.c.job_id)
         .where(where, job_item.c.state.in_(OPEN_ITEM_STATES))
-        .order_by(job_item.c.job_id, job_item.c.location_id)
+        .order_by(job_item.c.job_id.desc(), job_item.c.location_id)
     )
     return list(connection.execute(query))
 

@@ -318,6 +318,15 @@ def unpublish(connection: Connection, ids: Sequence[int]) -> None:
     connection.execute(update(stage_run).where(stage_run.c.id.in_(ids)).values(published_at=None))
 
 
+def forget_published(connection: Connection) -> None:
+    """The broker starts empty: whatever was published to an earlier one is due at once."""
+    connection.execute(
+        update(stage_run)
+        .where(stage_run.c.state == "queued", stage_run.c.published_at.is_not(None))
+        .values(published_at=None)
+    )
+
+
 def artifacts_of(connection: Connection, stage_run_ids: Sequence[int]) -> dict[str, str]:
     """Named artifacts of these runs: name → sha256."""
     query = select(artifact.c.name, artifact.c.sha256).where(

@@ -69,4 +69,3 @@ def test_a_second_signal_ends_at_once(cli: Cli, media: Path) -> None:
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode in (130, 128 + signal.SIGINT)
-

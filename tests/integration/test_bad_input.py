@@ -83,9 +83,7 @@ def test_the_command_lists_failures_and_exits_with_1(
     photo = (demo_media.bucket / "photos/lion.jpg").read_bytes()
     s3.client.put_object(Bucket=bucket, Key="a lion + ünïcode.jpg", Body=photo)
     cli = Cli(folder=cli.folder, settings={"MEDIAWEAVE_S3__ENDPOINT_URL": s3.endpoint_url})
-    result = cli(
-        "run", f"s3://{bucket}", f"s3://{bucket}/no-such-key.mp4", "s3://no-such-bucket/x"
-    )
+    result = cli("run", f"s3://{bucket}", f"s3://{bucket}/no-such-key.mp4", "s3://no-such-bucket/x")
     assert result.code == 1, result.err
     assert "1 of 4 assets done, 3 failed" in result.out
     for words in (

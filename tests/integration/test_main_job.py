@@ -142,9 +142,7 @@ def test_every_shot_has_one_caption_and_a_class_of_each_set(finished: FinishedJo
     [("chelsea.png", "cat"), ("lion.jpg", "lion"), ("rocket.jpg", "rocket"),
      ("coffee.png", "espresso")],
 )  # fmt: skip
-def test_known_photographs_have_their_labels(
-    finished: FinishedJob, photo: str, label: str
-) -> None:
+def test_known_photographs_have_their_labels(finished: FinishedJob, photo: str, label: str) -> None:
     rows = finished.sql(
         f"SELECT score FROM v_tags WHERE uri LIKE '%/{photo}' AND label = '{label}'"
     )
@@ -172,9 +170,7 @@ def test_sound_alone_and_silent_pictures_are_full_citizens(finished: FinishedJob
     assert (reading["kind"], reading["width"]) == ("audio", None)
     assert reading["duration_ms"] == pytest.approx(9963, abs=5)
     assert not by_name["Café trailer + extras.mkv"]["has_audio"]
-    spoken = finished.sql(
-        "SELECT text FROM v_cues WHERE uri LIKE '%beckett.wav' ORDER BY start_ms"
-    )
+    spoken = finished.sql("SELECT text FROM v_cues WHERE uri LIKE '%beckett.wav' ORDER BY start_ms")
     assert "fail better" in " ".join(row["text"] for row in spoken).lower()
 
 

@@ -30,9 +30,7 @@ def test_running_twice_does_nothing_twice(film: Path, process: Process) -> None:
     assert process.sql("SELECT * FROM v_tags") == tags
 
 
-def test_a_changed_parameter_runs_its_stage_and_what_follows(
-    film: Path, process: Process
-) -> None:
+def test_a_changed_parameter_runs_its_stage_and_what_follows(film: Path, process: Process) -> None:
     process.run(str(film))
     fused = process.run(str(film), parameters={"fuse": {"tag_threshold": 0.6}})
     assert process.done_by(fused) == ["caption", "fuse"]
@@ -44,9 +42,7 @@ def test_a_changed_parameter_runs_its_stage_and_what_follows(
     assert process.sql("SELECT MIN(score) AS least FROM v_tags")[0]["least"] < 0.6
 
 
-def test_a_parameter_that_changes_nothing_stops_at_its_stage(
-    film: Path, process: Process
-) -> None:
+def test_a_parameter_that_changes_nothing_stops_at_its_stage(film: Path, process: Process) -> None:
     process.run(str(film))
     # No line is read with less than this, so the cues come out the same.
     other = process.run(str(film), parameters={"ocr": {"min_confidence": 0.71}})

@@ -7,12 +7,12 @@ import torch
 from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image as PilImage
 
-from workers.demo.media import DemoMedia
 from pipeline.errors import ContractError, ModelUnavailableError
 from pipeline.models.offline.efficientnet import EfficientNetLite0, preprocess
 from pipeline.models.registry import find_entry
 from pipeline.models.weights import package_folder
 from schemas.records import Image
+from workers.demo.media import DemoMedia
 
 INFO = find_entry("efficientnet-lite0").info
 

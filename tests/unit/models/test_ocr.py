@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image as PilImage
 
-from workers.demo.media import DemoMedia
 from pipeline.models.base import TextRegion
 from pipeline.models.offline.ocr import RapidOcr, reading_order
 from pipeline.models.registry import find_entry
 from schemas.records import Box, Image
+from workers.demo.media import DemoMedia
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from workers.demo.media import DemoMedia
 from pipeline.models.base import Transcript
 from pipeline.models.offline.whisper import WhisperBase
 from pipeline.models.registry import find_entry
 from schemas.records import FloatArray
+from workers.demo.media import DemoMedia
 
 RATE_HZ = 16_000
 SILENT = Transcript(language=None, segments=())
