@@ -13,12 +13,19 @@ if TYPE_CHECKING:
     from pipeline.media.limits import MediaLimits
     from pipeline.media.load import load_audio, load_image
     from pipeline.media.params import SplitParams
-    from pipeline.media.results import ChildUsage, KeyframeFile, SidecarFile, SplitResult
+    from pipeline.media.results import (
+        ChildUsage,
+        KeyframeFile,
+        ProbeResult,
+        SidecarFile,
+        SplitResult,
+    )
 
 __all__ = [
     "ChildUsage",
     "KeyframeFile",
     "MediaLimits",
+    "ProbeResult",
     "SidecarFile",
     "SplitParams",
     "SplitResult",
@@ -32,6 +39,7 @@ __all__ = [
 _MODULE_OF = {
     "ChildUsage": "results",
     "KeyframeFile": "results",
+    "ProbeResult": "results",
     "MediaLimits": "limits",
     "SidecarFile": "results",
     "SplitParams": "params",

@@ -17,8 +17,20 @@ from pipeline.media.ffmpeg_binary import find_ffmpeg
 from pipeline.media.launcher import run_child
 from pipeline.media.limits import MediaLimits
 from pipeline.media.params import SplitParams
-from pipeline.media.results import ChildUsage, KeyframeFile, SidecarFile, SplitResult
+from pipeline.media.results import (
+    ChildUsage,
+    KeyframeFile,
+    ProbeResult,
+    SidecarFile,
+    SplitResult,
+)
 from schemas.records import Cue, MediaInfo, Shot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ProbeReply:
+    info: MediaInfo
+    startup_cpu_seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +57,11 @@ class _SplitReply:
 
 _ReplyT = TypeVar("_ReplyT")
 _OUTPUT_NAME = re.compile(r"audio\.flac|keyframe-\d{5,}-\d+\.jpg")
-_MEDIA_INFO = TypeAdapter(MediaInfo)
+_PROBE_REPLY = TypeAdapter(_ProbeReply)
 _SPLIT_REPLY = TypeAdapter(_SplitReply)
 
 
-def probe_media(path: Path, *, limits: MediaLimits) -> MediaInfo:
+def probe_media(path: Path, *, limits: MediaLimits) -> ProbeResult:
     """What the file is, by its content, from its headers. Blocks; safe on untrusted files.
 
     Raises:
@@ -61,10 +73,18 @@ def probe_media(path: Path, *, limits: MediaLimits) -> MediaInfo:
     _check_file(path)
     request = _request("probe", path, limits) | {"cpu_seconds": limits.probe_seconds}
     with tempfile.TemporaryDirectory(prefix="mediaweave-probe-") as work_dir:
-        reply, _ = run_child(
+        data, cpu_seconds = run_child(
             request, work_dir=Path(work_dir), limits=limits, wall_seconds=limits.probe_seconds
         )
-    return _validated(_MEDIA_INFO, reply)
+    reply = _validated(_PROBE_REPLY, data)
+    return ProbeResult(
+        info=reply.info,
+        usage=ChildUsage(
+            cpu_seconds=cpu_seconds,
+            decoder_cpu_seconds=0.0,
+            startup_cpu_seconds=reply.startup_cpu_seconds,
+        ),
+    )
 
 
 def split_media(

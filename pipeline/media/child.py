@@ -75,15 +75,17 @@ def _work(request: dict[str, Any], limits: MediaLimits) -> dict[str, Any]:
                 ffmpeg=request["ffmpeg"],
                 startup_cpu_seconds=time.process_time(),
             )
+        startup = time.process_time()
         info = pictures.probe(picture_format, limits=limits, ffmpeg=request["ffmpeg"])
         if info is not None:
-            return info
+            return {"info": info, "startup_cpu_seconds": startup}
     if request["task"] != "probe":
         raise ContractError(f"expected a picture, the file starts with {head[:8]!r}")
     reject_text(head)
     from pipeline.media import probe
 
-    return probe.probe(limits)
+    startup = time.process_time()
+    return {"info": probe.probe(limits), "startup_cpu_seconds": startup}
 
 
 def _split_streams(request: dict[str, Any], limits: MediaLimits) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.records import Cue, Shot
+from schemas.records import Cue, MediaInfo, Shot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +41,22 @@ class ChildUsage:
     decoder_cpu_seconds: float
     #: Starting the interpreter and importing libraries.
     startup_cpu_seconds: float
+
+    def by_kind(self) -> dict[str, float]:
+        """As it is stored with a stage run."""
+        return {
+            "child": self.cpu_seconds,
+            "decoder": self.decoder_cpu_seconds,
+            "startup": self.startup_cpu_seconds,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeResult:
+    """What a file is, and what finding out has cost (reading headers counts as no decoding)."""
+
+    info: MediaInfo
+    usage: ChildUsage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -123,7 +123,7 @@ def _ingest(runtime: Runtime, run: runs.ClaimedRun, started: float) -> None:
             outputs={"media": found.sha256},
             seconds=time.monotonic() - started,
             device_seconds=0,
-            cpu_seconds={},
+            cpu_seconds=found.usage.by_kind(),
             notes=(),
         )
         advance_items(connection, asset_id, runtime.plans)

@@ -14,7 +14,7 @@ from pipeline.errors import (
     MediaLimitError,
     ObjectNotFoundError,
 )
-from pipeline.media import probe_media
+from pipeline.media import ChildUsage, probe_media
 from pipeline.runner.runtime import Runtime
 from schemas.records import MediaInfo
 from schemas.tables import asset, sidecar, stream
@@ -31,6 +31,7 @@ class Ingested:
     size_bytes: int
     version: str | None
     info: MediaInfo
+    usage: ChildUsage
     #: (uri, name, sha256) of the subtitle files beside it.
     sidecars: tuple[tuple[str, str, str], ...]
 
@@ -48,7 +49,7 @@ def ingest(runtime: Runtime, run: ClaimedRun, work_dir: Path) -> Ingested:
     )
     if fetched.size_bytes == 0:
         raise InvalidMediaError("the file is empty")
-    info = probe_media(fetched.path, limits=runtime.limits)
+    probed = probe_media(fetched.path, limits=runtime.limits)
     sidecars = tuple(
         found
         for entry in run.inputs["sidecars"]
@@ -60,8 +61,9 @@ def ingest(runtime: Runtime, run: ClaimedRun, work_dir: Path) -> Ingested:
         sha256=fetched.sha256,
         size_bytes=fetched.size_bytes,
         version=fetched.version,
-        info=info,
+        info=probed.info,
         sidecars=sidecars,
+        usage=probed.usage,
     )
 
 

@@ -3,6 +3,8 @@
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -13,25 +15,17 @@ from pipeline.models.base import ImageFeatures, ModelInfo
 from pipeline.stages.base import Models, StageInputs, StageOutput, StageSpec
 from schemas.records import FloatArray
 
+#: Fusers by text model; building one embeds hundreds of labels.
+_fusers: WeakKeyDictionary[Any, dict[Any, LateFuser]] = WeakKeyDictionary()
+MAX_FUSERS = 16
+
 
 def run(inputs: StageInputs, params: LateFusionParams, models: Models) -> StageOutput:
     pictures = _pictures(inputs)
     vectors = inputs.arrays("cue_vectors").get("vectors")
     if vectors is None:
         vectors = np.zeros((0, 0), np.float32)
-    vision = models.get("vision")
-
-    def embed(role: str) -> Callable[[Sequence[str]], FloatArray]:
-        return lambda texts: np.stack(models.infer(role, list(texts)))
-
-    fuser = LateFuser(
-        replace(params, text_space=models.get("text").space),
-        image_class_names=vision.class_names,
-        image_space=vision.space,
-        embed_text=embed("text"),
-        embed_labels=embed("labels") if models.has("labels") else None,
-    )
-    result = fuser.fuse(align(inputs.shots(), pictures, inputs.cues(), vectors))
+    result = _fuser(params, models).fuse(align(inputs.shots(), pictures, inputs.cues(), vectors))
     return StageOutput(
         records={
             "tags": result.tags,
@@ -39,6 +33,29 @@ def run(inputs: StageInputs, params: LateFusionParams, models: Models) -> StageO
             "embeddings": result.embeddings,
         }
     )
+
+
+def _fuser(params: LateFusionParams, models: Models) -> LateFuser:
+    """The fuser of these parameters and models, made once as long as the text model lives."""
+    text, vision = models.get("text"), models.get("vision")
+    roles = ("vision", "text", "labels")
+    key = (params, *(models.info(role) if models.has(role) else None for role in roles))
+    known = _fusers.setdefault(text, {})
+    if key not in known:
+        if len(known) >= MAX_FUSERS:
+            known.clear()
+        known[key] = LateFuser(
+            replace(params, text_space=text.space),
+            image_class_names=vision.class_names,
+            image_space=vision.space,
+            embed_text=_embedder(models, "text"),
+            embed_labels=_embedder(models, "labels") if models.has("labels") else None,
+        )
+    return known[key]
+
+
+def _embedder(models: Models, role: str) -> Callable[[Sequence[str]], FloatArray]:
+    return lambda texts: np.stack(models.infer(role, list(texts)))
 
 
 def _pictures(inputs: StageInputs) -> dict[int, list[ImageFeatures]]:

@@ -45,11 +45,7 @@ def run(inputs: StageInputs, params: SplitParams, models: Models) -> StageOutput
         records={"shots": result.shots, "keyframes": keyframes, "cues": result.cues},
         blobs=blobs,
         notes=result.notes,
-        cpu_seconds={
-            "child": result.usage.cpu_seconds,
-            "decoder": result.usage.decoder_cpu_seconds,
-            "startup": result.usage.startup_cpu_seconds,
-        },
+        cpu_seconds=result.usage.by_kind(),
     )
 
 

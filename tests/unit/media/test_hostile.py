@@ -106,7 +106,7 @@ def test_nothing_is_left_after_an_error(
 ) -> None:
     path = make_video(tmp_path / "cut.mkv")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    info = probe_media(path, limits=limits)
+    info = probe_media(path, limits=limits).info
 
     with pytest.raises(InvalidMediaError):
         split_media(
@@ -146,7 +146,7 @@ def test_truncated_picture(tmp_path: Path, limits: MediaLimits) -> None:
     path = tmp_path / "cut.jpg"
     PillowImage.effect_noise((300, 300), 50).save(path)
     path.write_bytes(path.read_bytes()[:5000])
-    info = probe_media(path, limits=limits)
+    info = probe_media(path, limits=limits).info
 
     with pytest.raises(InvalidMediaError, match="damaged or cut off"):
         split_media(
@@ -173,7 +173,7 @@ def test_duration_is_bounded_whatever_the_header_said(
     tmp_path: Path, work_dir: Path, limits: MediaLimits
 ) -> None:
     path = make_video(tmp_path / "video.mp4")
-    info = probe_media(path, limits=limits)
+    info = probe_media(path, limits=limits).info
 
     with pytest.raises(MediaLimitError, match="lasts longer than the limit of 3 s"):
         split_media(
@@ -244,7 +244,7 @@ def test_odd_names(tmp_path: Path, split: Splitter, name: str) -> None:
 def test_decoding_beyond_the_cpu_limit(tmp_path: Path, work_dir: Path) -> None:
     path = endless(tmp_path)
     limits = MediaLimits(cpu_seconds=1, wall_seconds=60)
-    info = probe_media(path, limits=limits)
+    info = probe_media(path, limits=limits).info
 
     with pytest.raises(ResourceExhaustedError, match="CPU time"):
         split_media(
@@ -257,7 +257,7 @@ def test_decoding_beyond_the_cpu_limit(tmp_path: Path, work_dir: Path) -> None:
 def test_decoding_beyond_the_time_limit(tmp_path: Path, work_dir: Path) -> None:
     path = endless(tmp_path)
     limits = MediaLimits(cpu_seconds=60, wall_seconds=1)
-    info = probe_media(path, limits=limits)
+    info = probe_media(path, limits=limits).info
 
     with pytest.raises(ResourceExhaustedError, match="took longer than 1 s"):
         split_media(
@@ -270,7 +270,7 @@ def test_decoding_beyond_the_time_limit(tmp_path: Path, work_dir: Path) -> None:
 def test_decoding_beyond_the_memory_limit(tmp_path: Path, work_dir: Path) -> None:
     PillowImage.new("RGB", (8000, 8000)).save(tmp_path / "large.bmp")
     limits = MediaLimits(memory_bytes=150 * 1024**2)
-    info = probe_media(tmp_path / "large.bmp", limits=limits)
+    info = probe_media(tmp_path / "large.bmp", limits=limits).info
 
     with pytest.raises(ResourceExhaustedError, match="memory"):
         split_media(
@@ -281,7 +281,7 @@ def test_decoding_beyond_the_memory_limit(tmp_path: Path, work_dir: Path) -> Non
 
 def test_writing_beyond_the_output_limit(tmp_path: Path, work_dir: Path) -> None:
     path = make_video(tmp_path / "video.mp4", frames_per_shot=(500,))
-    info = probe_media(path, limits=MediaLimits())
+    info = probe_media(path, limits=MediaLimits()).info
 
     with pytest.raises(ResourceExhaustedError):
         split_media(
