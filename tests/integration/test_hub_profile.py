@@ -72,9 +72,7 @@ def test_changed_weights_make_only_their_stage_stale(
     card.write_text(card.read_text().replace("{", "{ ", 1))
     newer = Process(
         hub.runtime.settings,
-        ModelPool(
-            device="cpu", lookup=lambda name: model_entry(name, hub.runtime.settings)
-        ),
+        ModelPool(device="cpu", lookup=lambda name: model_entry(name, hub.runtime.settings)),
     )
     assert newer.done_by(newer.run(str(photo))) == ["caption"]
     newer.runtime.models.close()
