@@ -53,8 +53,6 @@ def _transport_options(broker: str) -> dict[str, Any]:
     scheme = broker.partition(":")[0].partition("+")[0]
     if scheme == "memory":
         return {"polling_interval": 0.01}
-    if scheme == "filesystem":
-        return {"polling_interval": 0.05}
     if scheme in ("amqp", "amqps", "pyamqp"):
         return {"confirm_publish": True}
     if scheme in ("redis", "rediss"):

@@ -55,6 +55,14 @@ class Dispatcher:
         log.warning("database_away", reason=str(error))
         self._stop.wait(POLL_SECONDS)
 
+    def hand_back(self, stage_run_id: int) -> None:
+        """A message that came while we stop: its run is due at once, for other workers."""
+        try:
+            with self._runtime.database.transaction() as connection:
+                runs.unpublish(connection, [stage_run_id])
+        except DatabaseUnavailableError as error:
+            log.warning("database_away", reason=str(error))
+
     def stop(self) -> None:
         self._stop.set()
         self._wake.set()

@@ -50,6 +50,8 @@ class WorkerHost:
             BrokerUnavailableError: the broker cannot be reached.
         """
         check_broker(self._app)
+        # Celery's threads look their task up in the default app.
+        self._app.set_default()
         if self._runtime.settings.broker == EMBEDDED_BROKER:
             # Messages in memory ended with the process that published them.
             with self._runtime.database.transaction() as connection:

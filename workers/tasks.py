@@ -15,7 +15,8 @@ def register_tasks(
 ) -> None:
     """Give ``app`` the tasks, bound to this process."""
 
-    @app.task(name=RUN_STAGE)  # type: ignore[untyped-decorator]
+    # Not shared: an app of this process must not get the task of another.
+    @app.task(name=RUN_STAGE, shared=False)  # type: ignore[untyped-decorator]
     def run_stage(stage_run_id: int) -> None:
         while not dispatcher.stopping:
             try:
@@ -23,5 +24,6 @@ def register_tasks(
             except DatabaseUnavailableError as error:
                 dispatcher.wait_for_database(error)
             else:
-                break
-        dispatcher.wake()
+                dispatcher.wake()
+                return
+        dispatcher.hand_back(stage_run_id)

@@ -194,12 +194,12 @@ def listing_complete(connection: Connection, job_id: int, files_skipped: int) ->
 
 def adopt_run(connection: Connection, stage_run_id: int, *, job_id: int, priority: int) -> None:
     """A job that needs a run which another job left unfinished takes it over; a failed one starts
-    anew. A run at work stays as it is."""
+    anew. A run at work goes on, and counts for the newer job."""
     connection.execute(
         update(stage_run)
         .where(
             stage_run.c.id == stage_run_id,
-            stage_run.c.state == "queued",
+            stage_run.c.state.in_(("queued", "running")),
             or_(stage_run.c.job_id != job_id, stage_run.c.job_id.is_(None)),
         )
         .values(
