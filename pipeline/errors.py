@@ -89,7 +89,7 @@ def is_retried(error: PipelineError) -> bool:
 def is_reopened(error_class: str | None) -> bool:
     """Whether submitting the same bytes again is worth another try, given ``error_class`` of the
     stored failure: bad media stays bad, everything else may have been mended since."""
-    return error_class not in _names(InvalidMediaError)
+    return error_class not in _names(InvalidMediaError) - _names(MediaLimitError)
 
 
 def _names(root: type[PipelineError]) -> set[str]:

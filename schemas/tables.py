@@ -72,7 +72,7 @@ asset = Table(
     _id(),
     Column("sha256", String(64), nullable=False, unique=True),
     Column("kind", String(16), nullable=False),
-    Column("container", String(64), nullable=False),
+    Column("container", Text, nullable=False),
     Column("size_bytes", Id, nullable=False),
     Column("duration_ms", Id),
     Column("width_px", Integer),
@@ -95,6 +95,8 @@ location = Table(
     Column("size_bytes", Id),
     Column("is_current", Boolean, nullable=False, default=True),
     Column("asset_id", Id, ForeignKey("asset.id"), index=True),
+    # The ingest whose findings (asset, sidecars) hold now. No foreign key: the run refers to us.
+    Column("ingest_run_id", Id),
     Column("first_seen_at", UtcDateTime, nullable=False, default=utc_now()),
     UniqueConstraint("uri", "etag"),
 )
@@ -115,8 +117,8 @@ stream = Table(
     Column("asset_id", Id, ForeignKey("asset.id"), primary_key=True),
     Column("stream_index", Integer, primary_key=True, autoincrement=False),
     Column("kind", String(16), nullable=False),
-    Column("codec", String(64)),
-    Column("language", String(32)),
+    Column("codec", Text),
+    Column("language", Text),
     Column("title", Text),
     Column("is_default", Boolean, nullable=False),
     Column("width_px", Integer),
@@ -153,11 +155,15 @@ job_item = Table(
     Column("job_id", Id, ForeignKey("job.id"), primary_key=True),
     Column("location_id", Id, ForeignKey("location.id"), primary_key=True),
     Column("asset_id", Id, ForeignKey("asset.id")),
+    # The ingest that this item waits for, and the run that it failed with.
+    Column("ingest_run_id", Id, ForeignKey("stage_run.id"), nullable=False),
+    Column("failed_run_id", Id, ForeignKey("stage_run.id")),
     Column("state", String(16), nullable=False),
     _one_of("state", ITEM_STATES, "state"),
     Index("ix_job_item_job_id_state", "job_id", "state"),
     Index("ix_job_item_location_id", "location_id"),
     Index("ix_job_item_asset_id", "asset_id"),
+    Index("ix_job_item_ingest_run_id", "ingest_run_id"),
 )
 
 model = Table(
@@ -190,7 +196,8 @@ stage_run = Table(
     Column("inputs", Json, nullable=False),
     # The model whose output the rows are; all models a run used are in stage_run_model.
     Column("model_id", Id, ForeignKey("model.id")),
-    Column("priority", Integer, nullable=False, default=0),
+    # Lower goes first: minus the job's priority, so that a plain ascending index serves.
+    Column("dispatch_rank", Integer, nullable=False, default=0),
     Column("state", String(16), nullable=False),
     Column("attempt", Integer, nullable=False, default=0),
     Column("lease_token", String(36)),
@@ -216,10 +223,17 @@ stage_run = Table(
     Index(
         "ix_stage_run_due",
         "queue",
-        "priority",
+        "dispatch_rank",
         "id",
         sqlite_where=text("state = 'queued'"),
         postgresql_where=text("state = 'queued'"),
+    ),
+    Index(
+        "ix_stage_run_published",
+        "queue",
+        "published_at",
+        sqlite_where=text("state = 'queued' AND published_at IS NOT NULL"),
+        postgresql_where=text("state = 'queued' AND published_at IS NOT NULL"),
     ),
     Index(
         "ix_stage_run_lease_expires_at",
@@ -301,7 +315,7 @@ cue = Table(
     Column("origin", String(16), nullable=False),
     Column("stream_index", Integer),
     Column("sidecar", Text),
-    Column("language", String(32)),
+    Column("language", Text),
     *_span(),
     Column("text", Text, nullable=False),
     Column("confidence", Float),
@@ -352,7 +366,7 @@ caption = Table(
     _asset_ref(),
     *_span(),
     Column("text", Text, nullable=False),
-    Column("language", String(32), nullable=False),
+    Column("language", Text, nullable=False),
 )
 
 embedding = Table(

@@ -60,6 +60,15 @@ _MODALITIES = """substr(CASE WHEN t.visual_score IS NULL THEN '' ELSE ',visual' 
        || CASE WHEN t.audio_score IS NULL THEN '' ELSE ',audio' END
        || CASE WHEN t.text_score IS NULL THEN '' ELSE ',text' END, 2)"""
 
+
+def _overlaps(correction: str, span: str) -> str:
+    """Whether a correction holds for a span; the newest of those that do is the one that counts."""
+    return (
+        f"({correction}.start_ms IS NULL OR ({correction}.start_ms < {span}.end_ms"
+        f" AND {span}.start_ms < {correction}.end_ms))"
+    )
+
+
 _V_TAGS = f"""
 SELECT t.asset_id, {_uri("t")} AS uri, t.shot_index, t.start_ms, t.end_ms, n.name AS label, t.score,
        {_MODALITIES} AS modalities, m.name AS model, m.revision AS model_revision, t.stage_run_id,
@@ -72,17 +81,18 @@ LEFT JOIN model m ON m.id = r.model_id
 WHERE h.stage = 'fuse'
   AND NOT EXISTS (SELECT 1 FROM correction x
                   WHERE x.asset_id = t.asset_id AND x.label_id = t.label_id
-                    AND (x.start_ms IS NULL
-                         OR (x.start_ms <= t.start_ms AND t.end_ms <= x.end_ms)))
+                    AND {_overlaps("x", "t")})
 UNION ALL
 SELECT x.asset_id, {_uri("x")}, s.shot_index, s.start_ms, s.end_ms, n.name, 1.0,
        'person', 'person', x.author, NULL, NULL, NULL, NULL
 FROM correction x
 JOIN label n ON n.id = x.label_id
 JOIN head h ON h.asset_id = x.asset_id AND h.stage = 'split'
-JOIN shot s ON s.stage_run_id = h.stage_run_id
-           AND (x.start_ms IS NULL OR (x.start_ms <= s.start_ms AND s.end_ms <= x.end_ms))
+JOIN shot s ON s.stage_run_id = h.stage_run_id AND {_overlaps("x", "s")}
 WHERE x.verdict = 'right'
+  AND NOT EXISTS (SELECT 1 FROM correction y
+                  WHERE y.asset_id = x.asset_id AND y.label_id = x.label_id AND y.id > x.id
+                    AND {_overlaps("y", "s")})
 """
 
 _V_CLASSIFICATIONS = f"""

@@ -4,20 +4,19 @@ Any number of dispatchers may run: each takes its rows with a conditional update
 """
 
 import os
-import socket
 import threading
+import time
 from collections.abc import Sequence
 
 import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from pipeline.db import runs
 from pipeline.errors import DatabaseUnavailableError
 from pipeline.runner.execute import close_failed
 from pipeline.runner.runtime import Runtime
-from schemas.tables import stage_run
 from workers.app import RUN_STAGE, queue_name
 
 log = structlog.get_logger()
@@ -25,7 +24,7 @@ log = structlog.get_logger()
 #: How often a dispatcher looks for work that nobody has woken it for (another process's).
 POLL_SECONDS = 0.5
 #: How often it looks for leases that have run out.
-RECOVER_EVERY_TICKS = 10
+RECOVER_EVERY_SECONDS = 5.0
 
 
 class Dispatcher:
@@ -38,6 +37,10 @@ class Dispatcher:
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
 
     @property
     def stopping(self) -> bool:
@@ -70,17 +73,21 @@ class Dispatcher:
             self._thread.join()
 
     def _run(self) -> None:
-        ticks = 0
+        recovered_at = -RECOVER_EVERY_SECONDS
         while not self._stop.is_set():
             self._wake.clear()
             try:
-                if ticks % RECOVER_EVERY_TICKS == 0:
+                if time.monotonic() - recovered_at >= RECOVER_EVERY_SECONDS:
+                    recovered_at = time.monotonic()
                     self.recover()
                 for queue in self._queues:
                     self.publish_due(queue)
             except DatabaseUnavailableError as error:
                 log.warning("database_away", reason=str(error))
-            ticks += 0 if self._wake.wait(POLL_SECONDS) else 1
+            except Exception:
+                # A bug must be loud, and must not leave the workers without work.
+                log.exception("dispatcher_bug")
+            self._wake.wait(POLL_SECONDS)
 
     def publish_due(self, queue: str) -> int:
         """Publish what is due in one queue, up to its depth; gives how many."""
@@ -117,19 +124,19 @@ class Dispatcher:
                 max_attempts=settings.max_attempts,
                 dead_owners=_dead_owners(connection),
             )
-            log.info("leases_recovered", out_of_attempts=len(failed))
-            if failed:
-                query = select(stage_run.c.asset_id, stage_run.c.location_id)
-                for row in connection.execute(query.where(stage_run.c.id.in_(failed))):
-                    close_failed(connection, self._runtime, row.asset_id, row.location_id)
+        log.info("leases_recovered", out_of_attempts=len(failed))
+        for run_id in failed:
+            # One asset at a time, as everybody who locks assets.
+            with self._runtime.database.transaction() as connection:
+                close_failed(connection, self._runtime, run_id)
 
 
 def _dead_owners(connection: Connection) -> list[str]:
     """Owners of leases on this host whose process is gone: no need to wait for the lease."""
     dead = []
     for owner in runs.running_owners(connection):
-        host, _, pid = owner.rpartition("/")
-        if host == socket.gethostname() and not _alive(int(pid)):
+        space, _, pid = owner.rpartition("/")
+        if space == runs.process_space() and not _alive(int(pid)):
             dead.append(owner)
     return dead
 

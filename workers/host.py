@@ -61,7 +61,7 @@ class WorkerHost:
 
     @property
     def alive(self) -> bool:
-        return self._thread.is_alive()
+        return self._thread.is_alive() and self.dispatcher.alive
 
     def stop(self, *, grace_seconds: float) -> bool:
         """Take no more work, wait for what runs, then give back what is left.

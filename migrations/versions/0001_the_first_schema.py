@@ -22,7 +22,7 @@ def upgrade() -> None:
         sa.Column("id", ID, autoincrement=True, nullable=False),
         sa.Column("sha256", sa.String(length=64), nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),
-        sa.Column("container", sa.String(length=64), nullable=False),
+        sa.Column("container", sa.Text(), nullable=False),
         sa.Column("size_bytes", ID, nullable=False),
         sa.Column("duration_ms", ID, nullable=True),
         sa.Column("width_px", sa.Integer(), nullable=True),
@@ -147,6 +147,7 @@ def upgrade() -> None:
         sa.Column("size_bytes", ID, nullable=True),
         sa.Column("is_current", sa.Boolean(), nullable=False),
         sa.Column("asset_id", ID, nullable=True),
+        sa.Column("ingest_run_id", ID, nullable=True),
         sa.Column("first_seen_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(["asset_id"], ["asset.id"], name=op.f("fk_location_asset_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_location")),
@@ -160,8 +161,8 @@ def upgrade() -> None:
         sa.Column("asset_id", ID, nullable=False),
         sa.Column("stream_index", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),
-        sa.Column("codec", sa.String(length=64), nullable=True),
-        sa.Column("language", sa.String(length=32), nullable=True),
+        sa.Column("codec", sa.Text(), nullable=True),
+        sa.Column("language", sa.Text(), nullable=True),
         sa.Column("title", sa.Text(), nullable=True),
         sa.Column("is_default", sa.Boolean(), nullable=False),
         sa.Column("width_px", sa.Integer(), nullable=True),
@@ -174,28 +175,6 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["asset_id"], ["asset.id"], name=op.f("fk_stream_asset_id")),
         sa.PrimaryKeyConstraint("asset_id", "stream_index", name=op.f("pk_stream")),
     )
-    op.create_table(
-        "job_item",
-        sa.Column("job_id", ID, nullable=False),
-        sa.Column("location_id", ID, nullable=False),
-        sa.Column("asset_id", ID, nullable=True),
-        sa.Column("state", sa.String(length=16), nullable=False),
-        sa.CheckConstraint(
-            "state IN ('pending', 'running', 'done', 'failed', 'cancelled')",
-            name=op.f("ck_job_item_state"),
-        ),
-        sa.ForeignKeyConstraint(["asset_id"], ["asset.id"], name=op.f("fk_job_item_asset_id")),
-        sa.ForeignKeyConstraint(["job_id"], ["job.id"], name=op.f("fk_job_item_job_id")),
-        sa.ForeignKeyConstraint(
-            ["location_id"], ["location.id"], name=op.f("fk_job_item_location_id")
-        ),
-        sa.PrimaryKeyConstraint("job_id", "location_id", name=op.f("pk_job_item")),
-    )
-    with op.batch_alter_table("job_item", schema=None) as batch_op:
-        batch_op.create_index("ix_job_item_asset_id", ["asset_id"], unique=False)
-        batch_op.create_index("ix_job_item_job_id_state", ["job_id", "state"], unique=False)
-        batch_op.create_index("ix_job_item_location_id", ["location_id"], unique=False)
-
     op.create_table(
         "sidecar",
         sa.Column("location_id", ID, nullable=False),
@@ -220,7 +199,7 @@ def upgrade() -> None:
         sa.Column("params", JSON, nullable=False),
         sa.Column("inputs", JSON, nullable=False),
         sa.Column("model_id", ID, nullable=True),
-        sa.Column("priority", sa.Integer(), nullable=False),
+        sa.Column("dispatch_rank", sa.Integer(), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("lease_token", sa.String(length=36), nullable=True),
@@ -250,10 +229,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["model_id"], ["model.id"], name=op.f("fk_stage_run_model_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_stage_run")),
         sa.UniqueConstraint(
-            "asset_id",
-            "stage",
-            "fingerprint",
-            name=op.f("uq_stage_run_asset_id_stage_fingerprint"),
+            "asset_id", "stage", "fingerprint", name=op.f("uq_stage_run_asset_id_stage_fingerprint")
         ),
         sa.UniqueConstraint(
             "location_id",
@@ -265,15 +241,13 @@ def upgrade() -> None:
     with op.batch_alter_table("stage_run", schema=None) as batch_op:
         batch_op.create_index(
             "ix_stage_run_due",
-            ["queue", "priority", "id"],
+            ["queue", "dispatch_rank", "id"],
             unique=False,
             sqlite_where=sa.text("state = 'queued'"),
             postgresql_where=sa.text("state = 'queued'"),
         )
         batch_op.create_index(
-            "ix_stage_run_job_id_stage_state",
-            ["job_id", "stage", "state"],
-            unique=False,
+            "ix_stage_run_job_id_stage_state", ["job_id", "stage", "state"], unique=False
         )
         batch_op.create_index(
             "ix_stage_run_lease_expires_at",
@@ -281,6 +255,13 @@ def upgrade() -> None:
             unique=False,
             sqlite_where=sa.text("state = 'running'"),
             postgresql_where=sa.text("state = 'running'"),
+        )
+        batch_op.create_index(
+            "ix_stage_run_published",
+            ["queue", "published_at"],
+            unique=False,
+            sqlite_where=sa.text("state = 'queued' AND published_at IS NOT NULL"),
+            postgresql_where=sa.text("state = 'queued' AND published_at IS NOT NULL"),
         )
 
     op.create_table(
@@ -306,7 +287,7 @@ def upgrade() -> None:
         sa.Column("start_ms", ID, nullable=False),
         sa.Column("end_ms", ID, nullable=False),
         sa.Column("text", sa.Text(), nullable=False),
-        sa.Column("language", sa.String(length=32), nullable=False),
+        sa.Column("language", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(["asset_id"], ["asset.id"], name=op.f("fk_caption_asset_id")),
         sa.ForeignKeyConstraint(
             ["stage_run_id"], ["stage_run.id"], name=op.f("fk_caption_stage_run_id")
@@ -332,19 +313,13 @@ def upgrade() -> None:
             ["label_id"], ["label.id"], name=op.f("fk_classification_label_id")
         ),
         sa.ForeignKeyConstraint(
-            ["stage_run_id"],
-            ["stage_run.id"],
-            name=op.f("fk_classification_stage_run_id"),
+            ["stage_run_id"], ["stage_run.id"], name=op.f("fk_classification_stage_run_id")
         ),
         sa.ForeignKeyConstraint(
             ["taxonomy_id"], ["taxonomy.id"], name=op.f("fk_classification_taxonomy_id")
         ),
         sa.PrimaryKeyConstraint(
-            "stage_run_id",
-            "shot_index",
-            "taxonomy_id",
-            "label_id",
-            name=op.f("pk_classification"),
+            "stage_run_id", "shot_index", "taxonomy_id", "label_id", name=op.f("pk_classification")
         ),
     )
     with op.batch_alter_table("classification", schema=None) as batch_op:
@@ -358,7 +333,7 @@ def upgrade() -> None:
         sa.Column("origin", sa.String(length=16), nullable=False),
         sa.Column("stream_index", sa.Integer(), nullable=True),
         sa.Column("sidecar", sa.Text(), nullable=True),
-        sa.Column("language", sa.String(length=32), nullable=True),
+        sa.Column("language", sa.Text(), nullable=True),
         sa.Column("start_ms", ID, nullable=False),
         sa.Column("end_ms", ID, nullable=False),
         sa.Column("text", sa.Text(), nullable=False),
@@ -413,6 +388,37 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_head_stage_run_id"), ["stage_run_id"], unique=False)
 
     op.create_table(
+        "job_item",
+        sa.Column("job_id", ID, nullable=False),
+        sa.Column("location_id", ID, nullable=False),
+        sa.Column("asset_id", ID, nullable=True),
+        sa.Column("ingest_run_id", ID, nullable=False),
+        sa.Column("failed_run_id", ID, nullable=True),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.CheckConstraint(
+            "state IN ('pending', 'running', 'done', 'failed', 'cancelled')",
+            name=op.f("ck_job_item_state"),
+        ),
+        sa.ForeignKeyConstraint(["asset_id"], ["asset.id"], name=op.f("fk_job_item_asset_id")),
+        sa.ForeignKeyConstraint(
+            ["failed_run_id"], ["stage_run.id"], name=op.f("fk_job_item_failed_run_id")
+        ),
+        sa.ForeignKeyConstraint(
+            ["ingest_run_id"], ["stage_run.id"], name=op.f("fk_job_item_ingest_run_id")
+        ),
+        sa.ForeignKeyConstraint(["job_id"], ["job.id"], name=op.f("fk_job_item_job_id")),
+        sa.ForeignKeyConstraint(
+            ["location_id"], ["location.id"], name=op.f("fk_job_item_location_id")
+        ),
+        sa.PrimaryKeyConstraint("job_id", "location_id", name=op.f("pk_job_item")),
+    )
+    with op.batch_alter_table("job_item", schema=None) as batch_op:
+        batch_op.create_index("ix_job_item_asset_id", ["asset_id"], unique=False)
+        batch_op.create_index("ix_job_item_ingest_run_id", ["ingest_run_id"], unique=False)
+        batch_op.create_index("ix_job_item_job_id_state", ["job_id", "state"], unique=False)
+        batch_op.create_index("ix_job_item_location_id", ["location_id"], unique=False)
+
+    op.create_table(
         "keyframe",
         sa.Column("stage_run_id", ID, nullable=False),
         sa.Column("shot_index", sa.Integer(), autoincrement=False, nullable=False),
@@ -460,14 +466,10 @@ def upgrade() -> None:
         sa.Column("stage_run_id", ID, nullable=False),
         sa.Column("input_run_id", ID, nullable=False),
         sa.ForeignKeyConstraint(
-            ["input_run_id"],
-            ["stage_run.id"],
-            name=op.f("fk_stage_run_input_input_run_id"),
+            ["input_run_id"], ["stage_run.id"], name=op.f("fk_stage_run_input_input_run_id")
         ),
         sa.ForeignKeyConstraint(
-            ["stage_run_id"],
-            ["stage_run.id"],
-            name=op.f("fk_stage_run_input_stage_run_id"),
+            ["stage_run_id"], ["stage_run.id"], name=op.f("fk_stage_run_input_stage_run_id")
         ),
         sa.PrimaryKeyConstraint("stage_run_id", "input_run_id", name=op.f("pk_stage_run_input")),
     )
@@ -480,9 +482,7 @@ def upgrade() -> None:
             ["model_id"], ["model.id"], name=op.f("fk_stage_run_model_model_id")
         ),
         sa.ForeignKeyConstraint(
-            ["stage_run_id"],
-            ["stage_run.id"],
-            name=op.f("fk_stage_run_model_stage_run_id"),
+            ["stage_run_id"], ["stage_run.id"], name=op.f("fk_stage_run_model_stage_run_id")
         ),
         sa.PrimaryKeyConstraint("stage_run_id", "role", name=op.f("pk_stage_run_model")),
     )
@@ -527,6 +527,13 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_keyframe_asset_id"))
 
     op.drop_table("keyframe")
+    with op.batch_alter_table("job_item", schema=None) as batch_op:
+        batch_op.drop_index("ix_job_item_location_id")
+        batch_op.drop_index("ix_job_item_job_id_state")
+        batch_op.drop_index("ix_job_item_ingest_run_id")
+        batch_op.drop_index("ix_job_item_asset_id")
+
+    op.drop_table("job_item")
     with op.batch_alter_table("head", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_head_stage_run_id"))
 
@@ -554,6 +561,11 @@ def downgrade() -> None:
     op.drop_table("artifact")
     with op.batch_alter_table("stage_run", schema=None) as batch_op:
         batch_op.drop_index(
+            "ix_stage_run_published",
+            sqlite_where=sa.text("state = 'queued' AND published_at IS NOT NULL"),
+            postgresql_where=sa.text("state = 'queued' AND published_at IS NOT NULL"),
+        )
+        batch_op.drop_index(
             "ix_stage_run_lease_expires_at",
             sqlite_where=sa.text("state = 'running'"),
             postgresql_where=sa.text("state = 'running'"),
@@ -567,12 +579,6 @@ def downgrade() -> None:
 
     op.drop_table("stage_run")
     op.drop_table("sidecar")
-    with op.batch_alter_table("job_item", schema=None) as batch_op:
-        batch_op.drop_index("ix_job_item_location_id")
-        batch_op.drop_index("ix_job_item_job_id_state")
-        batch_op.drop_index("ix_job_item_asset_id")
-
-    op.drop_table("job_item")
     op.drop_table("stream")
     with op.batch_alter_table("location", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_location_asset_id"))

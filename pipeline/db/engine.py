@@ -13,6 +13,7 @@ from sqlalchemy.exc import (
     NoSuchModuleError,
     OperationalError,
 )
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from pipeline.errors import ConfigurationError, DatabaseUnavailableError
 
@@ -45,7 +46,7 @@ class Database:
         Raises:
             DatabaseUnavailableError: the database cannot be reached, or went away.
         """
-        with _translated(self.display_url), self.engine.connect() as connection:
+        with _translated(self.display_url), self._connect() as connection:
             if self.is_sqlite:
                 connection.execution_options(write=True)
             with connection.begin():
@@ -54,8 +55,17 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A read-only look at the database. Raises like :meth:`transaction`."""
-        with _translated(self.display_url), self.engine.connect() as connection:
+        with _translated(self.display_url), self._connect() as connection:
             yield connection
+
+    def _connect(self) -> Connection:
+        try:
+            return self.engine.connect()
+        except DBAPIError as error:
+            # Whatever goes wrong this early is the database's fault or the URL's.
+            raise DatabaseUnavailableError(
+                f"the database {self.display_url} cannot be opened: {_first_line(error)}"
+            ) from error
 
     def close(self) -> None:
         self.engine.dispose()
@@ -69,7 +79,7 @@ def open_database(url: str) -> Database:
     """
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:
         raise ConfigurationError(
             "the database setting is not a URL; write sqlite:///path/to/file.db or "
             "postgresql://user:password@host/name"
@@ -88,7 +98,8 @@ def open_database(url: str) -> Database:
                 parsed,
                 pool_pre_ping=True,
                 pool_size=10,
-                max_overflow=20,
+                max_overflow=100,
+                hide_parameters=True,
                 connect_args={"connect_timeout": 10},
             )
         )
@@ -105,7 +116,13 @@ def _sqlite_engine(path: str | None, url: Any) -> Engine:
         raise ConfigurationError(
             f"the folder of the database {path} cannot be made: {error.strerror}"
         ) from error
-    engine = create_engine(url, connect_args={"timeout": SQLITE_BUSY_SECONDS})
+    engine = create_engine(
+        url,
+        connect_args={"timeout": SQLITE_BUSY_SECONDS},
+        pool_size=10,
+        max_overflow=100,
+        hide_parameters=True,
+    )
 
     @event.listens_for(engine, "connect")
     def configure(dbapi_connection: Any, _record: Any) -> None:
@@ -132,6 +149,10 @@ def _translated(display_url: str) -> Iterator[None]:
     except (OperationalError, InterfaceError) as error:
         raise DatabaseUnavailableError(
             f"the database {display_url} cannot be used: {_first_line(error)}"
+        ) from error
+    except PoolTimeoutError as error:
+        raise DatabaseUnavailableError(
+            f"the database {display_url} has no connection to spare: {error}"
         ) from error
 
 

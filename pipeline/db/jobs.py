@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, or_, select, tuple_, update
+from sqlalchemy import Connection, Row, case, func, or_, select, tuple_, update
 
 from pipeline.db.results import insert_or_ignore
 from schemas.plans import JobPlan
@@ -91,7 +91,7 @@ def see_locations(connection: Connection, seen: Sequence[SeenAt]) -> list[Row[An
         (row.uri, row.etag): row
         for row in connection.execute(select(location).where(key_columns.in_(keys)))
     }
-    current = [row.id for row in rows.values()]
+    current = sorted(row.id for row in rows.values())
     connection.execute(
         update(location)
         .where(
@@ -103,27 +103,45 @@ def see_locations(connection: Connection, seen: Sequence[SeenAt]) -> list[Row[An
     return [rows[key] for key in keys]
 
 
-def add_items(connection: Connection, job_id: int, items: Sequence[tuple[int, int | None]]) -> None:
-    """``items``: (location id, asset id where it is known already)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewItem:
+    """An item of a job. ``asset_id``: where the ingest is done already."""
+
+    location_id: int
+    ingest_run_id: int
+    asset_id: int | None
+
+
+def add_items(connection: Connection, job_id: int, items: Sequence[NewItem]) -> None:
+    """Items that the job has already stay as they are."""
     connection.execute(
         insert_or_ignore(connection, job_item),
         [
-            {"job_id": job_id, "location_id": location_id, "asset_id": asset_id, "state": "pending"}
-            for location_id, asset_id in items
+            {
+                "job_id": job_id,
+                "location_id": item.location_id,
+                "ingest_run_id": item.ingest_run_id,
+                "asset_id": item.asset_id,
+                "state": "pending",
+            }
+            for item in items
         ],
     )
 
 
 def open_items(
-    connection: Connection, *, asset_id: int | None = None, location_id: int | None = None
+    connection: Connection, *, asset_id: int | None = None, ingest_run_id: int | None = None
 ) -> list[Row[Any]]:
-    """Items that still wait for this asset or location: job_id, location_id, priority.
+    """Items that still wait for this asset or ingest: job_id, location_id, priority.
 
     The newest job first: what becomes due is then counted as its work.
     """
-    where = job_item.c.asset_id == asset_id if asset_id else job_item.c.location_id == location_id
+    if asset_id is not None:
+        where = job_item.c.asset_id == asset_id
+    else:
+        where = job_item.c.ingest_run_id == ingest_run_id
     query = (
-        select(job_item.c.job_id, job_item.c.location_id, job.c.priority)
+        select(job_item.c.job_id, job_item.c.location_id, job.c.priority, job.c.submitted_at)
         .join(job, job.c.id == job_item.c.job_id)
         .where(where, job_item.c.state.in_(OPEN_ITEM_STATES))
         .order_by(job_item.c.job_id.desc(), job_item.c.location_id)
@@ -131,7 +149,14 @@ def open_items(
     return list(connection.execute(query))
 
 
-def set_item_state(connection: Connection, job_id: int, location_id: int, state: str) -> None:
+def set_item_state(
+    connection: Connection,
+    job_id: int,
+    location_id: int,
+    state: str,
+    *,
+    failed_run_id: int | None = None,
+) -> None:
     """Move an open item on. Whoever closes one calls :func:`close_if_complete` afterwards."""
     connection.execute(
         update(job_item)
@@ -140,22 +165,27 @@ def set_item_state(connection: Connection, job_id: int, location_id: int, state:
             job_item.c.location_id == location_id,
             job_item.c.state.in_(OPEN_ITEM_STATES),
         )
-        .values(state=state)
+        .values(state=state, failed_run_id=failed_run_id)
     )
 
 
 def bind_asset(
-    connection: Connection, location_id: int, asset_id: int, version: str | None
+    connection: Connection,
+    *,
+    location_id: int,
+    ingest_run_id: int,
+    asset_id: int,
+    version: str | None,
 ) -> None:
     """The ingest found out which asset, in which version, lies at this location."""
     connection.execute(
         update(location)
         .where(location.c.id == location_id)
-        .values(asset_id=asset_id, version=version)
+        .values(asset_id=asset_id, version=version, ingest_run_id=ingest_run_id)
     )
     connection.execute(
         update(job_item)
-        .where(job_item.c.location_id == location_id, job_item.c.state.in_(OPEN_ITEM_STATES))
+        .where(job_item.c.ingest_run_id == ingest_run_id, job_item.c.state.in_(OPEN_ITEM_STATES))
         .values(asset_id=asset_id)
     )
 
@@ -192,9 +222,24 @@ def listing_complete(connection: Connection, job_id: int, files_skipped: int) ->
     close_if_complete(connection, job_id)
 
 
+def abandon(connection: Connection, job_id: int, state: str) -> None:
+    """Close a job whose listing was not completed; what it queued is worked off all the same."""
+    connection.execute(
+        update(job)
+        .where(job.c.id == job_id, job.c.state == "expanding")
+        .values(state=state, finished_at=utc_now())
+    )
+    connection.execute(
+        update(job_item)
+        .where(job_item.c.job_id == job_id, job_item.c.state.in_(OPEN_ITEM_STATES))
+        .values(state="cancelled")
+    )
+
+
 def adopt_run(connection: Connection, stage_run_id: int, *, job_id: int, priority: int) -> None:
     """A job that needs a run which another job left unfinished takes it over; a failed one starts
     anew. A run at work goes on, and counts for the newer job."""
+    rank = stage_run.c.dispatch_rank
     connection.execute(
         update(stage_run)
         .where(
@@ -202,25 +247,36 @@ def adopt_run(connection: Connection, stage_run_id: int, *, job_id: int, priorit
             stage_run.c.state.in_(("queued", "running")),
             or_(stage_run.c.job_id != job_id, stage_run.c.job_id.is_(None)),
         )
-        .values(
-            job_id=job_id,
-            priority=func.max(stage_run.c.priority, priority)
-            if connection.dialect.name == "sqlite"
-            else func.greatest(stage_run.c.priority, priority),
-        )
+        .values(job_id=job_id, dispatch_rank=case((rank > -priority, -priority), else_=rank))
     )
     connection.execute(
         update(stage_run)
         .where(stage_run.c.id == stage_run_id, stage_run.c.state.in_(("failed", "cancelled")))
-        .values(
-            job_id=job_id,
-            priority=priority,
-            state="queued",
-            attempt=0,
-            not_before=None,
-            published_at=None,
-        )
+        .values(**_queued_anew(job_id, priority))
     )
+
+
+def requeue(connection: Connection, stage_run_id: int, *, job_id: int, priority: int) -> None:
+    """Queue a run again although it has succeeded: what it looked at may be different now."""
+    connection.execute(
+        update(stage_run)
+        .where(stage_run.c.id == stage_run_id, stage_run.c.state == "succeeded")
+        .values(**_queued_anew(job_id, priority))
+    )
+
+
+def _queued_anew(job_id: int, priority: int) -> dict[str, Any]:
+    return {
+        "job_id": job_id,
+        "dispatch_rank": -priority,
+        "state": "queued",
+        "attempt": 0,
+        "not_before": None,
+        "published_at": None,
+        "finished_at": None,
+        "error_class": None,
+        "error_text": None,
+    }
 
 
 def counts_by_stage(connection: Connection, job_id: int) -> Mapping[tuple[str, str], int]:
@@ -233,11 +289,7 @@ def counts_by_stage(connection: Connection, job_id: int) -> Mapping[tuple[str, s
     return {(stage, state): count for stage, state, count in connection.execute(query)}
 
 
-def item_counts(connection: Connection, job_id: int) -> Mapping[str, int]:
-    """How many of the job's items are in each state."""
-    query = (
-        select(job_item.c.state, func.count())
-        .where(job_item.c.job_id == job_id)
-        .group_by(job_item.c.state)
-    )
-    return {row[0]: row[1] for row in connection.execute(query)}
+def newest_job(connection: Connection, asset_id: int) -> int:
+    """The newest job that has this asset among its items."""
+    query = select(func.max(job_item.c.job_id)).where(job_item.c.asset_id == asset_id)
+    return int(connection.execute(query).scalar_one() or 0)

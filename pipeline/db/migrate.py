@@ -39,48 +39,49 @@ def current_revision(database: Database) -> str | None:
 
 
 def upgrade(database: Database) -> None:
-    """Run the missing migrations, all in one transaction; safe to call from many processes."""
+    """Run the missing migrations, all in one transaction; safe to call from many processes.
+
+    Raises:
+        ConfigurationError: the database is of a newer version, or holds tables of something else.
+    """
     with database.transaction() as connection:
         if not database.is_sqlite:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+        revision = MigrationContext.configure(connection).get_current_revision()
+        script = ScriptDirectory.from_config(alembic_config())
+        if revision is None and {"job", "asset"} & set(inspect(connection).get_table_names()):
+            raise ConfigurationError(
+                f"the database {database.display_url} holds tables of something else; "
+                "give mediaweave a database of its own"
+            )
+        if revision is not None and revision not in {
+            migration.revision for migration in script.walk_revisions()
+        }:
+            raise ConfigurationError(
+                f"the database {database.display_url} was made by a newer mediaweave "
+                f"(revision {revision}); upgrade this installation"
+            )
         command.upgrade(alembic_config(connection), "head")
 
 
 def ensure_schema(database: Database) -> None:
-    """Make a new database ready; refuse one that is older or newer than this version.
+    """Make a new database ready; an older one that others share is left to its operator.
 
     An embedded (SQLite) database has one user and is upgraded on the spot.
 
     Raises:
-        ConfigurationError: saying which command upgrades the database, or what is too old.
+        ConfigurationError: as :func:`upgrade`, or saying which command upgrades the database.
         DatabaseUnavailableError: the database cannot be reached.
     """
     revision, latest = current_revision(database), latest_revision()
     if revision == latest:
         return
-    script = ScriptDirectory.from_config(alembic_config())
-    if revision is not None and revision not in {
-        known.revision for known in script.walk_revisions()
-    }:
-        raise ConfigurationError(
-            f"the database {database.display_url} was made by a newer mediaweave "
-            f"(revision {revision}); upgrade this installation"
-        )
-    if revision is None and _has_foreign_tables(database):
-        raise ConfigurationError(
-            f"the database {database.display_url} holds tables of something else; "
-            "give mediaweave a database of its own"
-        )
-    if revision is not None and not database.is_sqlite:
+    known = {
+        script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()
+    }
+    if revision in known and not database.is_sqlite:
         raise ConfigurationError(
             f"the database {database.display_url} is at revision {revision}, this mediaweave "
             f"needs {latest}: run `mediaweave database upgrade`"
         )
     upgrade(database)
-
-
-def _has_foreign_tables(database: Database) -> bool:
-    with database.reading() as connection:
-        tables = set(inspect(connection).get_table_names())
-    # Another process may be in the middle of the very first migration: its tables are not foreign.
-    return bool({"job", "asset"} & tables)

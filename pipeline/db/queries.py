@@ -1,6 +1,5 @@
 """Questions the command line asks: of the views, as any analyst would."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -17,7 +16,8 @@ def _rows(connection: Connection, query: str, **values: Any) -> Rows:
 
 def find_assets(connection: Connection, uri_or_id: str) -> list[int]:
     """Assets by id, by exact uri (any place one was ever seen at), or by sha256."""
-    if uri_or_id.isdecimal():
+    # Longer numbers are no ids on any database.
+    if uri_or_id.isdecimal() and len(uri_or_id) <= 18:
         query = "SELECT id FROM asset WHERE id = :key"
         return [row["id"] for row in _rows(connection, query, key=int(uri_or_id))]
     query = """
@@ -60,12 +60,12 @@ def failures(connection: Connection, job_id: int) -> Rows:
     return _rows(
         connection,
         """
-        SELECT DISTINCT l.uri, r.stage, r.error_class, r.error_text
+        SELECT l.uri, r.stage, r.error_class, r.error_text
         FROM job_item i
         JOIN location l ON l.id = i.location_id
-        JOIN stage_run r ON r.asset_id = i.asset_id OR (r.location_id = i.location_id)
-        WHERE i.job_id = :job AND i.state = 'failed' AND r.state = 'failed'
-        ORDER BY l.uri, r.stage
+        JOIN stage_run r ON r.id = i.failed_run_id
+        WHERE i.job_id = :job AND i.state = 'failed'
+        ORDER BY l.uri
         """,
         job=job_id,
     )
@@ -76,8 +76,9 @@ def failed_ingests(connection: Connection, uri: str) -> Rows:
     return _rows(
         connection,
         """
-        SELECT uri, stage, state, error_class, error_text FROM v_stage_runs
-        WHERE uri = :uri AND asset_id IS NULL
+        SELECT l.uri, r.stage, r.state, r.error_class, r.error_text
+        FROM location l JOIN stage_run r ON r.location_id = l.id
+        WHERE l.uri = :uri AND l.is_current AND r.asset_id IS NULL
         """,
         uri=uri,
     )
@@ -96,15 +97,6 @@ def job_row(connection: Connection, job_id: int) -> dict[str, Any]:
     return found[0]
 
 
-def newest_uris(connection: Connection, job_id: int) -> Sequence[str]:
-    """Where the job's items lie, in the order of their names."""
-    query = """
-        SELECT l.uri FROM job_item i JOIN location l ON l.id = i.location_id
-        WHERE i.job_id = :job ORDER BY l.uri
-    """
-    return [row["uri"] for row in _rows(connection, query, job=job_id)]
-
-
 def read_only(database: Database, query: str) -> Rows:
     """Run an analyst's query in a transaction that cannot write.
 
@@ -117,7 +109,11 @@ def read_only(database: Database, query: str) -> Rows:
         cursor = driver.cursor()
         cursor.execute(forbid)
         # Sent as it is, without parameters: a colon or a percent sign in it is the analyst's own.
-        cursor.execute(query)
+        if database.is_sqlite:
+            cursor.execute(query)
+        else:
+            # A prepared statement is one statement: none can end the transaction and then write.
+            cursor.execute(query, prepare=True)  # type: ignore[call-arg]
         names = [column[0] for column in cursor.description or ()]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()] if names else []
     except (database.engine.dialect.loaded_dbapi.Error, Warning) as error:

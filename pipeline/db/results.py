@@ -93,13 +93,18 @@ def write_cues(connection: Connection, run: RunRef, cues: Sequence[Cue]) -> None
     rows = [
         (
             run.stage_run_id, run.asset_id, index, cue.origin, cue.stream_index, cue.sidecar,
-            cue.language, cue.start_ms, cue.end_ms, cue.text, cue.confidence,
+            cue.language, cue.start_ms, cue.end_ms, without_nul(cue.text), cue.confidence,
             *((cue.box.left, cue.box.top, cue.box.width, cue.box.height)
               if cue.box else (None, None, None, None)),
         )
         for index, cue in enumerate(cues)
     ]  # fmt: skip
     insert_rows(connection, tables.cue, columns, rows)
+
+
+def without_nul(value: str) -> str:
+    """PostgreSQL has no NUL character in texts; media may have them anywhere."""
+    return value.replace("\x00", "")
 
 
 def write_tags(

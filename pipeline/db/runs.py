@@ -10,9 +10,10 @@ import socket
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, update
 
 from pipeline.errors import AttemptLostError
 from schemas.tables import artifact, location, model, stage_run, stage_run_input, stage_run_model
@@ -42,8 +43,17 @@ class ClaimedRun:
 
 
 def process_owner() -> str:
-    """Names this process in ``lease_owner``: host/pid."""
-    return f"{socket.gethostname()}/{os.getpid()}"
+    """Names this process in ``lease_owner``: :func:`process_space`, then the process id."""
+    return f"{process_space()}/{os.getpid()}"
+
+
+def process_space() -> str:
+    """Where process ids mean the same as here: the host, and on Linux the pid namespace."""
+    try:
+        namespace = Path("/proc/self/ns/pid").readlink().name
+    except OSError:
+        namespace = ""
+    return f"{socket.gethostname()}{namespace}"
 
 
 def claim(
@@ -98,15 +108,35 @@ def claim(
     )
 
 
-def renew(connection: Connection, tokens: Sequence[str], *, lease_seconds: float) -> set[str]:
-    """Push out the leases of ``tokens``; gives those that still stand."""
-    kept = connection.execute(
+def renew(connection: Connection, tokens: Sequence[str], *, lease_seconds: float) -> None:
+    """Push out the leases of those of ``tokens`` that still stand.
+
+    A run that somebody else is writing at this moment is passed over: its turn comes again.
+    """
+    held = (stage_run.c.lease_token.in_(tokens), stage_run.c.state == "running")
+    connection.execute(
         update(stage_run)
-        .where(stage_run.c.lease_token.in_(tokens), stage_run.c.state == "running")
+        .where(stage_run.c.id.in_(_unlocked(*held)))
         .values(lease_expires_at=utc_now(lease_seconds))
-        .returning(stage_run.c.lease_token)
     )
-    return set(kept.scalars())
+
+
+def _unlocked(*conditions: ColumnElement[bool]) -> Select[tuple[int]]:
+    """Ids of runs, locked, leaving out those that others have locked: many rows are never waited
+    for while some are held."""
+    return select(stage_run.c.id).where(*conditions).with_for_update(skip_locked=True)
+
+
+def hold(connection: Connection, run: ClaimedRun) -> None:
+    """Lock the run's row until the transaction ends: an intake that finds the run at work then
+    waits for its outcome. Raises LeaseLostError where the fence has fallen."""
+    query = (
+        select(stage_run.c.id)
+        .where(stage_run.c.id == run.stage_run_id, stage_run.c.lease_token == run.token)
+        .with_for_update(key_share=True)
+    )
+    if connection.execute(query).first() is None:
+        raise LeaseLostError(f"stage run {run.stage_run_id} was given to another worker")
 
 
 def succeed(
@@ -171,11 +201,11 @@ def postpone(
     )
 
 
-def give_back(connection: Connection, tokens: Sequence[str]) -> None:
-    """Queue runs that we hold and will not finish (we are stopping); the attempt is not counted."""
+def give_back(connection: Connection, token: str) -> None:
+    """Queue a run that we hold and will not finish (we are stopping); its attempt counts not."""
     connection.execute(
         update(stage_run)
-        .where(stage_run.c.lease_token.in_(tokens), stage_run.c.state == "running")
+        .where(stage_run.c.lease_token == token, stage_run.c.state == "running")
         .values(
             state="queued",
             attempt=stage_run.c.attempt - 1,
@@ -234,7 +264,7 @@ def recover_expired(
     }
     failed = connection.execute(
         update(stage_run)
-        .where(lost, stage_run.c.attempt >= max_attempts)
+        .where(stage_run.c.id.in_(_unlocked(lost, stage_run.c.attempt >= max_attempts)))
         .values(
             state="failed",
             finished_at=utc_now(),
@@ -246,7 +276,7 @@ def recover_expired(
     failed_ids = list(failed.scalars())
     connection.execute(
         update(stage_run)
-        .where(lost)
+        .where(stage_run.c.id.in_(_unlocked(lost, stage_run.c.attempt < max_attempts)))
         .values(
             state="queued",
             error_text="the worker died or stalled; trying again",
@@ -301,7 +331,7 @@ def take_due(
     due = (
         select(stage_run.c.id)
         .where(_due(queue, republish_seconds))
-        .order_by(stage_run.c.priority.desc(), stage_run.c.id)
+        .order_by(stage_run.c.dispatch_rank, stage_run.c.id)
         .limit(room)
         .with_for_update(skip_locked=True)
     )

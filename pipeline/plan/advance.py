@@ -8,6 +8,7 @@ from a changed output, nothing before.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, select, update
@@ -39,7 +40,8 @@ class Progress:
 
     succeeded: dict[str, Row[Any]] = field(default_factory=dict)
     pending: list[str] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
+    #: Ids of the failed runs that stand in the way.
+    failed: list[int] = field(default_factory=list)
     stages: int = 0
 
     @property
@@ -47,6 +49,10 @@ class Progress:
         if len(self.succeeded) == self.stages:
             return "done"
         return "failed" if self.failed and not self.pending else "running"
+
+    @property
+    def failed_run_id(self) -> int | None:
+        return self.failed[0] if self.item_state == "failed" else None
 
 
 def lock_asset(connection: Connection, asset_id: int) -> None:
@@ -64,11 +70,14 @@ def advance(
     job_id: int,
     priority: int,
     plan: JobPlan,
-    reopen: bool = False,
+    submitted_at: datetime,
+    adopt: bool = False,
 ) -> Progress:
     """Queue every stage of the asset that is due under ``plan`` and point the heads at what is
-    done. The caller holds :func:`lock_asset`. ``reopen``: failed runs that may succeed now (not
-    those of bad media) are queued again.
+    done. The caller holds :func:`lock_asset`.
+
+    Failed runs that may succeed by now (not those of bad media) are queued again, if they failed
+    before the job was submitted. ``adopt``: runs that another job left unfinished count for this.
     """
     facts = connection.execute(select(asset).where(asset.c.id == asset_id)).one()
     stages = stages_for(facts.kind, has_audio=facts.has_audio)
@@ -112,13 +121,17 @@ def advance(
             progress.pending.append(spec.name)
         elif row.state == "succeeded":
             progress.succeeded[spec.name] = row
-        elif row.state in ("failed", "cancelled") and not (reopen and is_reopened(row.error_class)):
-            progress.failed.append(spec.name)
+        elif row.state in ("failed", "cancelled") and not (
+            row.finished_at < submitted_at and is_reopened(row.error_class)
+        ):
+            progress.failed.append(row.id)
         else:
-            if reopen:
+            if adopt or row.state in ("failed", "cancelled"):
                 jobs.adopt_run(connection, row.id, job_id=job_id, priority=priority)
             progress.pending.append(spec.name)
-    _flip_heads(connection, asset_id, progress)
+    _flip_heads(
+        connection, asset_id, progress, is_newest=jobs.newest_job(connection, asset_id) <= job_id
+    )
     return progress
 
 
@@ -132,8 +145,15 @@ def advance_items(connection: Connection, asset_id: int, plans: jobs.PlanCache) 
             job_id=item.job_id,
             priority=item.priority,
             plan=plans.get(connection, item.job_id),
+            submitted_at=item.submitted_at,
         )
-        jobs.set_item_state(connection, item.job_id, item.location_id, progress.item_state)
+        jobs.set_item_state(
+            connection,
+            item.job_id,
+            item.location_id,
+            progress.item_state,
+            failed_run_id=progress.failed_run_id,
+        )
         if progress.item_state not in jobs.OPEN_ITEM_STATES:
             jobs.close_if_complete(connection, item.job_id)
 
@@ -148,8 +168,9 @@ def _sidecars(connection: Connection, asset_id: int) -> list[dict[str, str]]:
             location.c.is_current,
         )
     )
-    found = sorted({(row.name, row.sha256) for row in connection.execute(query)})
-    return [{"name": name, "sha256": sha256} for name, sha256 in found]
+    # Sorted before and after: the same content under two names keeps the first of them.
+    names = {row.sha256: row.name for row in sorted(connection.execute(query), reverse=True)}
+    return [{"name": name, "sha256": sha256} for sha256, name in sorted(names.items())]
 
 
 def _inputs(
@@ -208,7 +229,7 @@ def _queue(
             params=stage_plan.parameters,
             inputs=inputs,
             model_id=credited,
-            priority=priority,
+            dispatch_rank=-priority,
             state="queued",
         )
         .returning(stage_run.c.id)
@@ -246,11 +267,14 @@ def register_models(connection: Connection, infos: Iterable[ModelInfo]) -> None:
         )
 
 
-def _flip_heads(connection: Connection, asset_id: int, progress: Progress) -> None:
+def _flip_heads(
+    connection: Connection, asset_id: int, progress: Progress, *, is_newest: bool
+) -> None:
+    """Show what is done: for the newest job of the asset, else only where nothing is shown."""
     query = select(head.c.stage, head.c.stage_run_id).where(head.c.asset_id == asset_id)
     current = {row.stage: row.stage_run_id for row in connection.execute(query)}
     for stage, row in progress.succeeded.items():
-        if current.get(stage) == row.id:
+        if current.get(stage) == row.id or (stage in current and not is_newest):
             continue
         if stage in current:
             connection.execute(

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -133,16 +132,20 @@ def resolve_plan(message: JobMessage, settings: Settings) -> JobPlan:
 
 def full_parameters(spec: StageSpec, given: Mapping[str, Any]) -> dict[str, Any]:
     """``given`` on top of the stage's defaults, as JSON values."""
-    value: dict[str, Any] = _adapter(spec.name).dump_python(
+    value: dict[str, Any] = _adapter(spec.params).dump_python(
         build_parameters(spec, given), mode="json"
     )
     return value
 
 
-@cache
-def _adapter(stage: str) -> TypeAdapter[Any]:
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
     # Building one costs more than a short stage.
-    return TypeAdapter(STAGES[stage].params)
+    if kind not in _adapters:
+        _adapters[kind] = TypeAdapter(kind)
+    return _adapters[kind]
+
+
+_adapters: dict[type[Any], TypeAdapter[Any]] = {}
 
 
 def build_parameters(spec: StageSpec, given: Mapping[str, Any]) -> Any:
@@ -159,7 +162,7 @@ def build_parameters(spec: StageSpec, given: Mapping[str, Any]) -> Any:
             f"known are: {', '.join(known) or 'none'}"
         )
     try:
-        return _adapter(spec.name).validate_python(dict(given))
+        return _adapter(spec.params).validate_python(dict(given))
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in problem["loc"])

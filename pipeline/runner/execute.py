@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from pipeline.db import jobs, results, runs
 from pipeline.errors import (
@@ -17,7 +17,7 @@ from pipeline.errors import (
     is_retried,
 )
 from pipeline.models.base import ModelInfo
-from pipeline.plan.advance import advance_items
+from pipeline.plan.advance import advance_items, lock_asset
 from pipeline.plan.graph import INGEST, INGEST_CODE_VERSION, STAGES
 from pipeline.plan.profiles import build_parameters
 from pipeline.runner.ingest import ingest, store_ingested
@@ -25,6 +25,7 @@ from pipeline.runner.inputs import RunInputs
 from pipeline.runner.leases import LeaseKeeper
 from pipeline.runner.outputs import store_files, write_rows
 from pipeline.runner.runtime import Runtime
+from schemas.tables import stage_run
 
 log = structlog.get_logger()
 
@@ -115,6 +116,7 @@ def _ingest(runtime: Runtime, run: runs.ClaimedRun, started: float) -> None:
     with runtime.scratch.temporary_folder() as work_dir:
         found = ingest(runtime, run, work_dir)
     with runtime.database.transaction() as connection:
+        runs.hold(connection, run)
         asset_id = store_ingested(connection, run, found)
         runs.succeed(
             connection,
@@ -140,6 +142,8 @@ def _stage(runtime: Runtime, run: runs.ClaimedRun, started: float) -> None:
         stored = store_files(runtime, spec, output, inputs.work_dir)
         assert run.asset_id is not None  # noqa: S101  RunInputs has checked it
         with runtime.database.transaction() as connection:
+            # Locks are taken in one order everywhere: the ingest's run, assets, other runs, jobs.
+            lock_asset(connection, run.asset_id)
             ref = results.RunRef(stage_run_id=run.stage_run_id, asset_id=run.asset_id)
             write_rows(connection, runtime, ref, stored)
             runs.succeed(
@@ -172,6 +176,8 @@ def _record_failure(
     log.warning("stage_failed", error_class=error_class, error_text=error_text)
     try:
         with runtime.database.transaction() as connection:
+            if run.asset_id is not None and run.stage != INGEST:
+                lock_asset(connection, run.asset_id)
             if is_retried(error) and run.attempt < settings.max_attempts:
                 runs.postpone(
                     connection,
@@ -184,18 +190,21 @@ def _record_failure(
             runs.fail(
                 connection, run, error_class=error_class, error_text=error_text, seconds=seconds
             )
-            close_failed(connection, runtime, run.asset_id, run.location_id)
+            close_failed(connection, runtime, run.stage_run_id)
     except runs.LeaseLostError:
         log.warning("lease_lost")
 
 
-def close_failed(
-    connection: Connection, runtime: Runtime, asset_id: int | None, location_id: int | None
-) -> None:
+def close_failed(connection: Connection, runtime: Runtime, stage_run_id: int) -> None:
     """Close the items that a failed run leaves without a way on."""
-    if asset_id is not None:
-        advance_items(connection, asset_id, runtime.plans)
+    run = connection.execute(
+        select(stage_run.c.stage, stage_run.c.asset_id).where(stage_run.c.id == stage_run_id)
+    ).one()
+    if run.stage != INGEST:
+        advance_items(connection, run.asset_id, runtime.plans)
         return
-    for item in jobs.open_items(connection, location_id=location_id):
-        jobs.set_item_state(connection, item.job_id, item.location_id, "failed")
+    for item in jobs.open_items(connection, ingest_run_id=stage_run_id):
+        jobs.set_item_state(
+            connection, item.job_id, item.location_id, "failed", failed_run_id=stage_run_id
+        )
         jobs.close_if_complete(connection, item.job_id)

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select
 
 from pipeline.db import jobs
-from pipeline.db.results import insert_or_ignore
+from pipeline.db.results import insert_or_ignore, without_nul
 from pipeline.db.runs import ClaimedRun
 from pipeline.errors import (
     InvalidMediaError,
@@ -15,6 +15,7 @@ from pipeline.errors import (
     ObjectNotFoundError,
 )
 from pipeline.media import ChildUsage, probe_media
+from pipeline.plan.advance import lock_asset
 from pipeline.runner.runtime import Runtime
 from schemas.records import MediaInfo
 from schemas.tables import asset, sidecar, stream
@@ -103,6 +104,8 @@ def store_ingested(connection: Connection, run: ClaimedRun, found: Ingested) -> 
         connection.execute(
             insert(stream), [_stream_row(asset_id, record) for record in info.streams]
         )
+    # Before the items of this place: whoever finishes a stage locks in the same order.
+    lock_asset(connection, asset_id)
     if run.location_id is not None:
         connection.execute(delete(sidecar).where(sidecar.c.location_id == run.location_id))
         if found.sidecars:
@@ -113,10 +116,19 @@ def store_ingested(connection: Connection, run: ClaimedRun, found: Ingested) -> 
                     for uri, name, digest in found.sidecars
                 ],
             )
-        jobs.bind_asset(connection, run.location_id, asset_id, found.version)
+        jobs.bind_asset(
+            connection,
+            location_id=run.location_id,
+            ingest_run_id=run.stage_run_id,
+            asset_id=asset_id,
+            version=found.version,
+        )
     return asset_id
 
 
 def _stream_row(asset_id: int, record: Any) -> dict[str, Any]:
     names = [column.name for column in stream.columns if column.name != "asset_id"]
-    return {"asset_id": asset_id, **{name: getattr(record, name) for name in names}}
+    row = {"asset_id": asset_id, **{name: getattr(record, name) for name in names}}
+    return {
+        name: without_nul(value) if isinstance(value, str) else value for name, value in row.items()
+    }

@@ -14,6 +14,7 @@ from pipeline.errors import ContractError, ObjectNotFoundError
 from pipeline.media import SidecarFile, load_audio, load_image
 from pipeline.runner.runtime import Runtime
 from pipeline.stages.base import OutputName, StageSpec
+from pipeline.storage.base import FetchedObject
 from schemas.records import Cue, FloatArray, Image, Keyframe, MediaInfo, Shot, StreamRecord, Tag
 from schemas.tables import asset, stream
 
@@ -145,9 +146,7 @@ def fetched_media(runtime: Runtime, asset_id: int, work_dir: Path) -> Iterator[P
     problems = []
     for place in places:
         try:
-            fetched = runtime.stores.fetch(
-                place.uri, work_dir / f"fetched-{place.id}", version=place.version
-            )
+            fetched = _fetch(runtime, place, work_dir / f"fetched-{place.id}")
         except ObjectNotFoundError as error:
             problems.append(str(error))
             continue
@@ -158,3 +157,13 @@ def fetched_media(runtime: Runtime, asset_id: int, work_dir: Path) -> Iterator[P
     raise ObjectNotFoundError(
         f"the bytes of asset {asset_id} are nowhere any more: {'; '.join(problems)}"
     )
+
+
+def _fetch(runtime: Runtime, place: Any, target: Path) -> FetchedObject:
+    if place.version is not None:
+        try:
+            return runtime.stores.fetch(place.uri, target, version=place.version)
+        except ObjectNotFoundError:
+            # The version has expired; the same bytes may lie there in another one.
+            target.unlink(missing_ok=True)
+    return runtime.stores.fetch(place.uri, target)

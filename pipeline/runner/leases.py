@@ -53,9 +53,9 @@ class LeaseKeeper:
     def give_back(self) -> int:
         """Queue everything still held for others, uncounted; gives how many runs that were."""
         tokens = self.held
-        if tokens:
+        for token in tokens:
             with self._database.transaction() as connection:
-                runs.give_back(connection, tokens)
+                runs.give_back(connection, token)
         return len(tokens)
 
     def close(self) -> None:

@@ -80,17 +80,19 @@ def _by_meaning(runtime: Runtime, query: str, limit: int) -> list[dict[str, Any]
                 row = rows[position]
                 nearest.append((float(scores[position]), row.asset_id, row.shot_index))
             nearest = sorted(nearest, reverse=True)[:limit]
-        return [
-            _hit(_shot(connection, asset_id, shot_index), score=score, match="meaning")
+        shots = [
+            (score, _shot(connection, asset_id, shot_index))
             for score, asset_id, shot_index in nearest
             if score >= MIN_SIMILARITY
         ]
+    return [_hit(shot, score=score, match="meaning") for score, shot in shots if shot is not None]
 
 
-def _shot(connection: Any, asset_id: int, shot_index: int) -> Mapping[str, Any]:
+def _shot(connection: Any, asset_id: int, shot_index: int) -> Mapping[str, Any] | None:
+    """``None``: the asset was split anew, and its meaning not yet worked out again."""
     query = text("SELECT * FROM v_shots WHERE asset_id = :asset AND shot_index = :shot")
-    row: Mapping[str, Any] = (
-        connection.execute(query, {"asset": asset_id, "shot": shot_index}).mappings().one()
+    row: Mapping[str, Any] | None = (
+        connection.execute(query, {"asset": asset_id, "shot": shot_index}).mappings().first()
     )
     return row
 

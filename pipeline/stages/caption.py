@@ -25,11 +25,9 @@ def run(inputs: StageInputs, params: CaptionParams, models: Models) -> StageOutp
     first = {frame.shot_index: frame for frame in reversed(inputs.keyframes())}
     if not models.has("caption"):
         return StageOutput(records={"captions": _by_template(inputs, shots)})
+    # A model credits nothing that it has not seen: a shot without a picture has no caption then.
     pictured = [shot for shot in shots if shot.shot_index in first]
-    blind = [shot for shot in shots if shot.shot_index not in first]
-    written = _by_model(inputs, params, models, pictured, first)
-    captions = sorted([*written, *_by_template(inputs, blind)], key=lambda made: made.shot_index)
-    return StageOutput(records={"captions": captions})
+    return StageOutput(records={"captions": _by_model(inputs, params, models, pictured, first)})
 
 
 def _by_template(inputs: StageInputs, shots: Sequence[Shot]) -> list[Caption]:

@@ -101,7 +101,7 @@ def add_run(
                     code_version=1,
                     params={"a": [1, None, "é"]},
                     inputs={"media": "x"},
-                    priority=priority,
+                    dispatch_rank=-priority,
                     state="queued",
                 )
                 .returning(tables.stage_run.c.id)
@@ -236,7 +236,7 @@ def test_a_renewed_lease_is_not_recovered(database: Database) -> None:
     run = claim(database, run_id, lease_seconds=-1)
     assert run is not None
     with database.transaction() as connection:
-        assert runs.renew(connection, [run.token, "other"], lease_seconds=60) == {run.token}
+        runs.renew(connection, [run.token, "other"], lease_seconds=60)
         assert not runs.any_lost(connection, [])
         runs.recover_expired(connection, max_attempts=3)
     assert run_row(database, run_id).state == "running"
@@ -267,7 +267,7 @@ def test_given_back_work_does_not_count_as_an_attempt(database: Database) -> Non
     run = claim(database, run_id)
     assert run is not None
     with database.transaction() as connection:
-        runs.give_back(connection, [run.token])
+        runs.give_back(connection, run.token)
     again = claim(database, run_id)
     assert again is not None
     assert again.attempt == 1
@@ -478,6 +478,49 @@ def test_a_persons_correction_survives_in_the_tags(database: Database) -> None:
     ]
 
 
+def test_the_newest_correction_of_a_span_counts(database: Database) -> None:
+    asset_id = add_asset(database)
+    run_id = add_run(database, asset_id)
+    ref = results.RunRef(stage_run_id=run_id, asset_id=asset_id)
+    with database.transaction() as connection:
+        labels = results.name_ids(connection, tables.label, ["lynx"])
+        shots = [Shot(shot_index=i, start_ms=i * 1000, end_ms=i * 1000 + 1000) for i in range(3)]
+        results.write_shots(connection, ref, shots)
+    for stage in ("split", "fuse"):
+        flip(database, asset_id, stage, run_id)
+
+    def correct(verdict: str, start_ms: int | None, end_ms: int | None) -> list[int]:
+        with database.transaction() as connection:
+            connection.execute(
+                insert(tables.correction).values(
+                    asset_id=asset_id,
+                    label_id=labels["lynx"],
+                    verdict=verdict,
+                    author="ana",
+                    start_ms=start_ms,
+                    end_ms=end_ms,
+                )
+            )
+        found = rows(database, "SELECT shot_index FROM v_tags ORDER BY shot_index")
+        return [row["shot_index"] for row in found]
+
+    assert correct("right", None, None) == [0, 1, 2]
+    assert correct("right", 0, 999) == [0, 1, 2], "said twice is one tag"
+    assert correct("wrong", 1000, 2000) == [0, 2]
+    assert correct("right", 1500, 1600) == [0, 1, 2]
+    assert correct("wrong", None, None) == []
+
+
+def test_a_nul_in_a_subtitle_is_no_error(database: Database) -> None:
+    asset_id = add_asset(database)
+    run_id = add_run(database, asset_id)
+    cue = Cue(origin="subtitle", start_ms=0, end_ms=1, text="a\x00b", language="x" * 60)
+    with database.transaction() as connection:
+        ref = results.RunRef(stage_run_id=run_id, asset_id=asset_id)
+        results.write_cues(connection, ref, [cue])
+    assert rows(database, "SELECT text FROM cue") == [{"text": "ab"}]
+
+
 def test_a_job_key_is_one_job(database: Database) -> None:
     made = []
     for _ in range(2):
@@ -510,13 +553,19 @@ def test_a_new_version_of_a_place_replaces_the_old_one(database: Database) -> No
 
 
 def test_the_last_item_closes_its_job(database: Database) -> None:
+    ingest = add_run(database, add_asset(database), stage="ingest", queue="io")
     with database.transaction() as connection:
         job_id, _ = jobs.create_job(
             connection, job_key=None, name="n", priority=0, sources=["x"], plan=EMPTY_PLAN
         )
         seen = [jobs.SeenAt(uri=f"s3://b/{n}", etag="e", size_bytes=1) for n in range(2)]
         places = [row.id for row in jobs.see_locations(connection, seen)]
-        jobs.add_items(connection, job_id, [(place, None) for place in places])
+        asset_id = connection.execute(select(tables.asset.c.id)).scalar_one()
+        items = [
+            jobs.NewItem(location_id=place, ingest_run_id=ingest, asset_id=asset_id)
+            for place in places
+        ]
+        jobs.add_items(connection, job_id, items)
         jobs.set_item_state(connection, job_id, places[0], "done")
         jobs.close_if_complete(connection, job_id)
     assert rows(database, "SELECT state FROM v_jobs") == [{"state": "expanding"}]
@@ -551,6 +600,9 @@ def test_an_analysts_query_cannot_write(database: Database) -> None:
         queries.read_only(database, "DELETE FROM location")
     with pytest.raises(ConfigurationError, match="the query failed"):
         queries.read_only(database, "SELECT nothing FROM nowhere")
+    with pytest.raises(ConfigurationError, match="the query failed"):
+        queries.read_only(database, "COMMIT; INSERT INTO label (name) VALUES ('smuggled')")
+    assert rows(database, "SELECT * FROM label") == []
     # The next transaction of the process can write again.
     add_asset(database, sha256="c" * 64, uri="file:///c.mp4")
 
@@ -561,6 +613,7 @@ def test_an_analysts_query_cannot_write(database: Database) -> None:
         ("nonsense", ConfigurationError, "is not a URL"),
         ("mysql://host/x", ConfigurationError, "runs on SQLite and PostgreSQL"),
         ("sqlite://", ConfigurationError, "SQLite needs a file"),
+        ("postgresql://user@host:port/name", ConfigurationError, "is not a URL"),
     ],
 )
 def test_a_wrong_url_is_one_sentence(url: str, error: type[Exception], sentence: str) -> None:
@@ -568,10 +621,25 @@ def test_a_wrong_url_is_one_sentence(url: str, error: type[Exception], sentence:
         open_database(url)
 
 
+def test_a_file_that_is_no_database_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "notes.db"
+    path.write_text("these are my notes " * 100)
+    with pytest.raises(DatabaseUnavailableError, match=r"notes\.db cannot be opened"):
+        ensure_schema(open_database(f"sqlite:///{path}"))
+
+
+def test_a_foreign_database_is_refused(tmp_path: Path) -> None:
+    database = open_database(f"sqlite:///{tmp_path / 'other.db'}")
+    with database.transaction() as connection:
+        connection.execute(text("CREATE TABLE job (id INTEGER)"))
+    with pytest.raises(ConfigurationError, match="tables of something else"):
+        ensure_schema(database)
+
+
 def test_an_unreachable_database_hides_its_password() -> None:
     database = open_database("postgresql://user:secret@127.0.0.1:9/none")
     with (
-        pytest.raises(DatabaseUnavailableError, match="cannot be used") as caught,
+        pytest.raises(DatabaseUnavailableError, match="cannot be opened") as caught,
         database.reading(),
     ):
         pass

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import servers
 from jobs import Process
 
 from pipeline.plan import graph
@@ -73,6 +74,46 @@ def test_a_changed_sidecar_splits_again_but_does_not_listen_again(
     assert not {"speech", "vision", "ocr"} & set(done)
     cues = process.sql("SELECT text FROM v_cues WHERE language = 'de'")
     assert cues == [{"text": "Eine Katze"}]
+
+
+def test_a_removed_sidecar_takes_its_cues_with_it(
+    folder: Callable[..., Path], process: Process
+) -> None:
+    media = folder("films/film.mp4")
+    german = media / "film.de.srt"
+    german.write_text("1\n00:00:01,000 --> 00:00:02,000\nEine Katze\n")
+    process.run(str(media))
+    assert process.sql("SELECT text FROM v_cues WHERE language = 'de'") == [{"text": "Eine Katze"}]
+    german.unlink()
+    process.run(str(media))
+    assert process.sql("SELECT text FROM v_cues WHERE language = 'de'") == []
+    german.write_text("1\n00:00:01,000 --> 00:00:02,000\nEine Katze\n")
+    back = process.run(str(media))
+    assert set(process.done_by(back)) <= {"ingest"}, "the first results are still there"
+    assert process.sql("SELECT text FROM v_cues WHERE language = 'de'") == [{"text": "Eine Katze"}]
+
+
+def test_versions_of_objects_are_recorded_and_read_back(
+    process: Process, s3: servers.S3Server, demo_media: DemoMedia
+) -> None:
+    bucket = s3.create_bucket()
+    s3.client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    photo = (demo_media.bucket / "photos/lion.jpg").read_bytes()
+    first = s3.client.put_object(Bucket=bucket, Key="lion.jpg", Body=photo)["VersionId"]
+    options = process.runtime.settings.s3.model_copy(update={"endpoint_url": s3.endpoint_url})
+    settings = process.runtime.settings.model_copy(update={"s3": options, "scratch_max_bytes": 0})
+    versioned = Process(settings, process.runtime.models)
+    versioned.run(f"s3://{bucket}/lion.jpg")
+    seen = versioned.sql("SELECT version, etag, asset_id FROM location")
+    assert [(row["version"], bool(row["etag"])) for row in seen] == [(first, True)]
+
+    # The version has expired, the same bytes were put again: the split finds them there.
+    s3.client.put_object(Bucket=bucket, Key="lion.jpg", Body=photo)
+    s3.client.delete_object(Bucket=bucket, Key="lion.jpg", VersionId=first)
+    again = versioned.run(f"s3://{bucket}/lion.jpg", parameters={"split": {"jpeg_quality": 70}})
+    assert "split" in versioned.done_by(again)
+    assert versioned.sql("SELECT status FROM v_assets") == [{"status": "done"}]
+    versioned.close()
 
 
 def test_new_code_of_a_stage_makes_it_stale(

@@ -147,7 +147,9 @@ def worker(
 
 @app.command()
 def jobs(
-    job: Annotated[int | None, typer.Argument(help="One job, with its failures.")] = None,
+    job: Annotated[
+        int | None, typer.Argument(min=1, max=2**62, help="One job, with its failures.")
+    ] = None,
     database: DatabaseOption = None,
     limit: Annotated[int, typer.Option("--limit", min=1)] = 20,
     as_json: JsonOption = False,
@@ -198,9 +200,9 @@ def show(
         for details in found:
             print_asset(details)
     for given, tried in missing:
-        reason = (
-            f"{tried[0]['state']}: {tried[0]['error_text']}" if tried else "not in the database"
-        )
+        reason = "not in the database"
+        if tried:
+            reason = ": ".join(filter(None, (tried[-1]["state"], tried[-1]["error_text"])))
         typer.echo(f"{given}: {reason}", err=True)
     if missing:
         raise typer.Exit(EXIT_FAILED)

@@ -9,7 +9,6 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 from rich.console import Console
-from rich.markup import escape
 
 from pipeline.config import EMBEDDED_BROKER, Settings
 from pipeline.db.engine import check_connection, open_database
@@ -22,6 +21,7 @@ from pipeline.storage.local import normalise_uri
 from pipeline.storage.s3 import S3Settings
 from pipeline.storage.stores import Stores
 from workers.app import check_broker, make_app
+from workers.cli.report import escape
 
 PACKAGES = (
     "celery", "kombu", "torch", "transformers", "opencv-python-headless", "ffmpeg-python",
@@ -99,8 +99,11 @@ def _device(settings: Settings) -> Finding:
 
 
 def _models(settings: Settings) -> list[Finding]:
-    findings = []
-    profile = profile_named(settings.profile, settings)
+    findings: list[Finding] = []
+    try:
+        profile = profile_named(settings.profile, settings)
+    except ConfigurationError as error:
+        return [Finding(what="profile", level="wrong", text=str(error))]
     for role, name in profile.models.items():
 
         def look(name: str = name) -> str:

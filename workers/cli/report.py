@@ -4,12 +4,17 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from rich import markup
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 #: Tags shown per shot; the database has all of them.
 TAGS_SHOWN = 6
+
+
+def escape(text: str) -> str:
+    """Text of strangers for a terminal: no markup, and no control characters."""
+    return markup.escape("".join(c if c.isprintable() else "\ufffd" for c in text))
 
 
 def clock(milliseconds: int) -> str:
@@ -37,7 +42,7 @@ def print_asset(details: Mapping[str, Any]) -> None:
         _print_shot(of_shot, console)
     _print_cues(details["cues"], console)
     for row in details["stage_runs"]:
-        if row["state"] == "failed":
+        if row["state"] == "failed" and details["status"] == "failed":
             console.print(f"[red]{row['stage']} failed[/]: {escape(row['error_text'])}")
     console.print()
 

@@ -50,7 +50,12 @@ def run_job(settings: Settings, message: JobMessage, *, as_json: bool) -> int:
     host = WorkerHost(runtime)
     host.start()
     with _signals(interrupted), JobDisplay() as display:
-        job_id = submit(runtime, message, on_progress=display.listing)
+        job_id = submit(
+            runtime,
+            message,
+            on_progress=display.listing,
+            still_wanted=lambda: not interrupted.is_set(),
+        )
         status = watch(
             runtime.database,
             job_id,
@@ -131,7 +136,7 @@ def _report(runtime: Runtime, job_id: int, status: JobStatus, *, as_json: bool) 
         failures = queries.failures(connection, job_id)
     done_now = sum(count for (_, state), count in status.stages.items() if state == "succeeded")
     code = EXIT_OK
-    if status.state in ("expanding", "running"):
+    if status.state in ("expanding", "running", "cancelled"):
         code = EXIT_INTERRUPTED
     elif status.failed:
         code = EXIT_FAILED

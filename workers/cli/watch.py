@@ -45,6 +45,7 @@ def watch(
 ) -> JobStatus:
     """Show the job's progress until it is over or no longer wanted; gives the last look."""
     while True:
+        started = time.monotonic()
         try:
             status = job_status(database, job_id)
         except DatabaseUnavailableError:
@@ -54,4 +55,5 @@ def watch(
             display.update(status)
             if status.state not in ("expanding", "running") or not still_wanted():
                 return status
-        time.sleep(POLL_SECONDS)
+        # Counting millions of rows must not become the main work of the database.
+        time.sleep(max(POLL_SECONDS, 10 * (time.monotonic() - started)))
