@@ -25,6 +25,7 @@ SPEC = StageSpec(
     inputs=("cues",),
     outputs=("cue_vectors",),
     roles=("text",),
+    credited_role="text",
     params=TextParams,
     run=run,
 )

@@ -3,6 +3,7 @@
 import json
 import os
 from datetime import datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +22,6 @@ from workers.cli import EXIT_FAILED
 from workers.cli.report import print_asset, print_failed, print_jobs, print_rows
 
 app = typer.Typer(
-    help="Media in, SQL out: tags, captions, classes and transcripts of videos, images and sound.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -40,7 +40,7 @@ DatabaseOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Sources = Annotated[
-    list[str], typer.Argument(metavar="SOURCE…", help="Files, folders, s3://bucket/prefix.")
+    list[str], typer.Argument(metavar="SOURCE", help="Files, folders, s3://bucket/prefix.")
 ]
 ProfileOption = Annotated[
     str | None, typer.Option("--profile", metavar="NAME", help="offline, hub, or your own.")
@@ -61,6 +61,16 @@ PriorityOption = Annotated[
     int, typer.Option("--priority", min=-100, max=100, help="Higher goes first.")
 ]
 NameOption = Annotated[str | None, typer.Option("--name", help="A name for people.")]
+
+
+@app.callback(invoke_without_command=True)
+def mediaweave(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Media in, SQL out: tags, captions, classes and transcripts of videos, images and sound."""
+    if version:
+        print(f"mediaweave {metadata.version('mediaweave')}")
+        raise typer.Exit
 
 
 @app.command()
@@ -173,7 +183,7 @@ def jobs(
 @app.command()
 def show(
     assets: Annotated[
-        list[str], typer.Argument(metavar="URI|ASSET…", help="Paths, URIs or asset ids.")
+        list[str], typer.Argument(metavar="URI|ASSET", help="Paths, URIs or asset ids.")
     ],
     database: DatabaseOption = None,
     as_json: JsonOption = False,
@@ -244,7 +254,7 @@ def search(
 @app.command()
 def doctor(
     sources: Annotated[
-        list[str] | None, typer.Argument(metavar="[SOURCE…]", help="Buckets or folders to try.")
+        list[str] | None, typer.Argument(metavar="SOURCE", help="Buckets or folders to try.")
     ] = None,
     database: DatabaseOption = None,
     as_json: JsonOption = False,
