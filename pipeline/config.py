@@ -18,7 +18,7 @@ from pydantic_settings import (
 
 from pipeline.errors import ConfigurationError
 
-EMBEDDED_BROKER = "memory://"
+EMBEDDED_BROKER = "memory://localhost/"
 
 
 class S3Options(BaseModel):
@@ -116,6 +116,10 @@ class Settings(BaseSettings):
     @property
     def database_url(self) -> str:
         return self.database or f"sqlite:///{self.data_dir.absolute() / 'mediaweave.db'}"
+
+    @property
+    def is_broker_embedded(self) -> bool:
+        return self.broker.startswith("memory:")
 
     @property
     def artifacts_uri(self) -> str:

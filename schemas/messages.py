@@ -27,8 +27,8 @@ class JobMessage(BaseModel):
     labels: tuple[Name, ...] | None = Field(
         None, max_length=10_000, description="The user's own labels to classify against."
     )
-    label_set: Name = Field(
-        "custom", description="Name under which the labels' classes are stored."
+    label_set: Name | None = Field(
+        None, description="Name under which the labels' classes are stored; `custom` if absent."
     )
     parameters: dict[str, dict[str, Any]] = Field(
         default_factory=dict,

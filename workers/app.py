@@ -70,7 +70,7 @@ def check_broker(app: Celery) -> None:
     """Raises BrokerUnavailableError unless the broker answers."""
     try:
         connection = app.connection_for_write()
-    except (KeyError, ImportError, ValueError) as error:
+    except (KeyError, ImportError, NameError, ValueError) as error:
         raise ConfigurationError(
             "the broker setting is no URL of a broker that is installed; write "
             "amqp://user:password@host/ or redis://host:6379/0"

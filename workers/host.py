@@ -15,7 +15,6 @@ from typing import Self
 import structlog
 from celery.worker import WorkController, state
 
-from pipeline.config import EMBEDDED_BROKER
 from pipeline.db import runs
 from pipeline.errors import DatabaseUnavailableError
 from pipeline.runner.leases import LeaseKeeper
@@ -52,7 +51,7 @@ class WorkerHost:
         check_broker(self._app)
         # Celery's threads look their task up in the default app.
         self._app.set_default()
-        if self._runtime.settings.broker == EMBEDDED_BROKER:
+        if self._runtime.settings.is_broker_embedded:
             # Messages in memory ended with the process that published them.
             with self._runtime.database.transaction() as connection:
                 runs.forget_published(connection)

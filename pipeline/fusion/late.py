@@ -56,6 +56,7 @@ class LateFuser:
         image_class_names: the picture model's closed label set, in the order of its scores;
             empty for a model without one.
         image_space: name of the picture model's vector space.
+        text_space: name of the text model's vector space, which the joint embedding shares.
         embed_text: texts to float32 ``(n, dimension)`` vectors of the text model; may block.
         embed_labels: the same into the picture model's own space, for models with a text tower.
             Without it and without class names, pictures have no opinion on labels.
@@ -69,11 +70,12 @@ class LateFuser:
         params: LateFusionParams,
         image_class_names: tuple[str, ...],
         image_space: str,
+        text_space: str,
         embed_text: Callable[[Sequence[str]], FloatArray],
         embed_labels: Callable[[Sequence[str]], FloatArray] | None = None,
     ) -> None:
         self._params = params
-        self._text = LabelSpace(params.text_space, embed_text)
+        self._text = LabelSpace(text_space, embed_text)
         self._scorer: ConseScorer | NativeScorer | None = None
         if image_class_names:
             self._scorer = ConseScorer(image_class_names, self._text)

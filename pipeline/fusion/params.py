@@ -24,7 +24,6 @@ class LateFusionParams:
             That a thing is spoken of is weaker than that it is seen.
         text_languages: languages the text model understands, as they stand in cues; a cue in
             another language counts by its literal words (and for the joint embedding) only.
-        text_space: name of the text model's vector space, which the joint embedding shares.
 
     Raises:
         ConfigurationError: a value out of its bounds, or labels that cannot be used.
@@ -40,7 +39,6 @@ class LateFusionParams:
     audio_weight: float = 0.6
     text_weight: float = 0.6
     text_languages: tuple[str, ...] = ("en", "eng")
-    text_space: str = "minilm-l6"
 
     def __post_init__(self) -> None:
         if self.labels is not None:
@@ -63,8 +61,6 @@ class LateFusionParams:
                 f"max_tags_per_shot is {self.max_tags_per_shot}: give at least 1"
             )
         load_taxonomy(self.taxonomy)
-        if not self.text_space:
-            raise ConfigurationError("text_space is empty: give the name of the text model's space")
         if self.label_set_name in ("", self.taxonomy):
             raise ConfigurationError(
                 f'label_set_name is "{self.label_set_name}": '

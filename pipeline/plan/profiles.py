@@ -8,6 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.config import ProfileOptions, Settings
 from pipeline.errors import ConfigurationError
+from pipeline.models.base import Task
 from pipeline.models.entry import ModelEntry
 from pipeline.models.hub.entries import from_settings
 from pipeline.models.registry import find_entry, with_options
@@ -24,6 +25,22 @@ class Profile:
     models: Mapping[str, str]
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
+
+#: What the model in each role must be able to do.
+TASK_OF_ROLE: Mapping[str, Task] = {
+    "vision": "image-features",
+    "labels": "text-embedding",
+    "ocr": "ocr",
+    "speech": "speech",
+    "text": "text-embedding",
+    "caption": "caption",
+}
+
+#: Languages of paraphrase-multilingual-MiniLM-L12-v2, as its card lists them.
+_MULTILINGUAL = (
+    "ar bg ca cs da de el en es et fa fi fr gl gu he hi hr hu hy id it ja ka ko ku lt lv mk mn mr "
+    "ms my nb nl pl pt ro ru sk sl sq sr sv th tr uk ur vi zh"
+)
 
 PROFILES: Mapping[str, Profile] = {
     # Real weights that come as packages: no hub, no GPU.
@@ -44,7 +61,8 @@ PROFILES: Mapping[str, Profile] = {
             "speech": "whisper-large-v3-turbo",
             "text": "paraphrase-multilingual-minilm-l12-v2",
             "caption": "blip-image-captioning-large",
-        }
+        },
+        parameters={"fuse": {"text_languages": _MULTILINGUAL.split()}},
     ),
 }
 
@@ -73,6 +91,11 @@ def profile_named(name: str, settings: Settings) -> Profile:
         models.update(options.models)
         for stage, values in options.parameters.items():
             parameters.setdefault(stage, {}).update(values)
+    unknown = sorted(set(models) - set(TASK_OF_ROLE))
+    if unknown:
+        raise ConfigurationError(
+            f"a profile names a model for {unknown[0]!r}; the roles are: {', '.join(TASK_OF_ROLE)}"
+        )
     return Profile(
         models={role: found for role, found in models.items() if found}, parameters=parameters
     )
@@ -110,9 +133,9 @@ def resolve_plan(message: JobMessage, settings: Settings) -> JobPlan:
         overrides.setdefault(stage, {}).update(values)
     labels = message.labels if message.labels is not None else settings.labels
     if labels is not None:
-        overrides.setdefault("fuse", {}).update(
-            labels=list(labels), label_set_name=message.label_set
-        )
+        overrides.setdefault("fuse", {})["labels"] = list(labels)
+    if message.label_set is not None:
+        overrides.setdefault("fuse", {})["label_set_name"] = message.label_set
     for stage in overrides:
         if stage not in STAGES:
             raise ConfigurationError(
@@ -178,6 +201,11 @@ def _stage_models(
     for role in spec.roles:
         if role in profile.models:
             info = model_entry(profile.models[role], settings).info
+            if info.task != TASK_OF_ROLE[role]:
+                raise ConfigurationError(
+                    f"profile {profile_name!r} names {info.name} for {role!r}: that takes a model "
+                    f"for {TASK_OF_ROLE[role]}, {info.name} is one for {info.task}"
+                )
             refs[role] = ModelRef(name=info.name, revision=info.revision)
         elif role not in spec.optional_roles:
             raise ConfigurationError(

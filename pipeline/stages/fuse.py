@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -45,9 +44,10 @@ def _fuser(params: LateFusionParams, models: Models) -> LateFuser:
         if len(known) >= MAX_FUSERS:
             known.clear()
         known[key] = LateFuser(
-            replace(params, text_space=text.space),
+            params,
             image_class_names=vision.class_names,
             image_space=vision.space,
+            text_space=text.space,
             embed_text=_embedder(models, "text"),
             embed_labels=_embedder(models, "labels") if models.has("labels") else None,
         )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pipeline.errors import ConfigurationError
 from pipeline.models.base import Transcript
 from pipeline.stages.base import Models, StageInputs, StageOutput, StageSpec
 from schemas.records import Cue
@@ -12,6 +13,12 @@ class SpeechParams:
     """``min_confidence``: segments recognised with less (0-1) are dropped."""
 
     min_confidence: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_confidence <= 1:
+            raise ConfigurationError(
+                f"speech.min_confidence is {self.min_confidence}: give a number from 0 to 1"
+            )
 
 
 def run(inputs: StageInputs, params: SpeechParams, models: Models) -> StageOutput:

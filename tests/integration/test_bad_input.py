@@ -142,7 +142,7 @@ def test_a_refused_access_is_the_items_failure(
         (
             ["run", "{folder}", "--database", "postgresql://u:secret@127.0.0.1:9/x"],
             {},
-            "cannot be used",
+            "cannot be opened",
         ),
         (["run", "{folder}"], {"MEDIAWEAVE_BROKER": "amqp://u:secret@127.0.0.1:9//"},
          "cannot be reached"),

@@ -17,7 +17,7 @@ def test_the_embedded_default_lives_in_one_folder(tmp_path: Path) -> None:
     settings = load_settings()
     assert settings.database_url == f"sqlite:///{tmp_path / 'mediaweave-data' / 'mediaweave.db'}"
     assert settings.artifacts_uri == str(tmp_path / "mediaweave-data" / "artifacts")
-    assert settings.broker == "memory://"
+    assert settings.is_broker_embedded
 
 
 def test_a_variable_wins_over_the_file_and_an_argument_over_both(

@@ -3,6 +3,7 @@
 import json
 import os
 from datetime import datetime
+from decimal import Decimal
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -53,6 +54,10 @@ LabelsOption = Annotated[
         help="Your own classes: a comma-separated list, or a file with one label per line.",
     ),
 ]
+LabelSetOption = Annotated[
+    str | None,
+    typer.Option("--label-set", metavar="NAME", help="What your classes are stored under."),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="STAGE.NAME=VALUE", help="Override a stage's parameter."),
@@ -79,6 +84,7 @@ def run(
     database: DatabaseOption = None,
     profile: ProfileOption = None,
     labels: LabelsOption = None,
+    label_set: LabelSetOption = None,
     overrides: SetOption = None,
     name: NameOption = None,
     as_json: JsonOption = False,
@@ -91,7 +97,14 @@ def run(
     from workers.cli.run import run_job
 
     settings = load_settings(database=database)
-    message = _message(sources, profile=profile, labels=labels, overrides=overrides, name=name)
+    message = _message(
+        sources,
+        profile=profile,
+        labels=labels,
+        label_set=label_set,
+        overrides=overrides,
+        name=name,
+    )
     raise typer.Exit(run_job(settings, message, as_json=as_json))
 
 
@@ -101,6 +114,7 @@ def submit(
     database: DatabaseOption = None,
     profile: ProfileOption = None,
     labels: LabelsOption = None,
+    label_set: LabelSetOption = None,
     overrides: SetOption = None,
     name: NameOption = None,
     key: Annotated[
@@ -118,6 +132,7 @@ def submit(
         sources,
         profile=profile,
         labels=labels,
+        label_set=label_set,
         overrides=overrides,
         name=name,
         job_key=key,
@@ -280,13 +295,13 @@ def database_upgrade(database: DatabaseOption = None) -> None:
 
 
 def _open(settings: Settings) -> Database:
-    opened = open_database(settings.database_url)
-    path = opened.engine.url.database
-    if opened.is_sqlite and path and not Path(path).exists():
+    _, is_file, path = settings.database_url.partition("sqlite:///")
+    if is_file and not Path(path).exists():
         raise ConfigurationError(
             f"there is no database at {path} yet; `mediaweave run` makes it, or name another "
             "with --database"
         )
+    opened = open_database(settings.database_url)
     ensure_schema(opened)
     return opened
 
@@ -338,4 +353,6 @@ def _as_json(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, bytes):
         return value.hex()
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
     return str(value)

@@ -10,14 +10,15 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from pipeline.config import EMBEDDED_BROKER, Settings
+from pipeline.config import Settings
 from pipeline.db.engine import check_connection, open_database
 from pipeline.db.migrate import current_revision, latest_revision
 from pipeline.errors import ConfigurationError, PipelineError
 from pipeline.media import find_ffmpeg
 from pipeline.models.registry import create
 from pipeline.plan.profiles import model_entry, profile_named
-from pipeline.storage.local import normalise_uri
+from pipeline.storage.local import SCHEME as LOCAL_SCHEME
+from pipeline.storage.local import normalise_uri, path_of
 from pipeline.storage.s3 import S3Settings
 from pipeline.storage.stores import Stores
 from workers.app import check_broker, make_app
@@ -126,8 +127,8 @@ def _database(settings: Settings) -> str:
         database.close()
     if revision not in (None, latest):
         raise ConfigurationError(
-            f"{database.display_url} is at revision {revision}, this version needs {latest}: "
-            "run `mediaweave database upgrade`"
+            f"{database.display_url} is at revision {revision}, this version needs {latest}: run "
+            "`mediaweave database upgrade`, or upgrade this installation if it is the older one"
         )
     return f"{database.display_url} " + ("is up to date" if revision else "is empty, and ready")
 
@@ -135,6 +136,9 @@ def _database(settings: Settings) -> str:
 def _store(settings: Settings, uri: str) -> str:
     stores = Stores(S3Settings(**settings.s3.model_dump()))
     target = normalise_uri(uri)
+    is_ours = target == normalise_uri(settings.artifacts_uri)
+    if is_ours and target.startswith(LOCAL_SCHEME) and not path_of(target).exists():
+        return f"{target} is made by the first run"
     stores.check(target)
     return f"{target} can be reached"
 
@@ -142,7 +146,7 @@ def _store(settings: Settings, uri: str) -> str:
 def _broker(settings: Settings) -> str:
     app = make_app(settings)
     check_broker(app)
-    if settings.broker == EMBEDDED_BROKER:
+    if settings.is_broker_embedded:
         return "embedded, in memory"
     return f"{app.connection_for_write().as_uri()} can be reached"
 

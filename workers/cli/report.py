@@ -10,6 +10,7 @@ from rich.table import Table
 
 #: Tags shown per shot; the database has all of them.
 TAGS_SHOWN = 6
+WIDTH_WHEN_PIPED = 200
 
 
 def escape(text: str) -> str:
@@ -119,7 +120,7 @@ def print_failed(failures: Sequence[Mapping[str, Any]], console: Console) -> Non
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Any rows, as a table."""
+    """Any rows, as a table; wide where nobody's terminal sets the width."""
     if not rows:
         print("(no rows)")
         return
@@ -128,7 +129,8 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
         table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*(escape(_cell(value)) for value in row.values()))
-    Console().print(table)
+    console = Console()
+    console.print(table, width=None if console.is_terminal else WIDTH_WHEN_PIPED)
 
 
 def _cell(value: Any) -> str:

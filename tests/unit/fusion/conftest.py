@@ -43,8 +43,8 @@ def embed() -> Embed:
 @pytest.fixture(scope="session")
 def make_fuser() -> MakeFuser:
     def make(**params: Any) -> LateFuser:
-        settings = LateFusionParams(**{"text_space": "words", **params})
-        return LateFuser(settings, CLASS_NAMES, "pictures", embed_words)
+        settings = LateFusionParams(**params)
+        return LateFuser(settings, CLASS_NAMES, "pictures", "words", embed_words)
 
     return make
 

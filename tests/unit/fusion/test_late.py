@@ -212,8 +212,8 @@ def test_a_model_with_its_own_text_tower_needs_no_class_names(
     def embed_labels(texts: Sequence[str]) -> FloatArray:
         return embed([text.removeprefix("a photo of a ") for text in texts])
 
-    params = LateFusionParams(labels=("quokka", "volcano"), text_space="words")
-    fuser = LateFuser(params, (), "towers", embed, embed_labels)
+    params = LateFusionParams(labels=("quokka", "volcano"))
+    fuser = LateFuser(params, (), "towers", "words", embed, embed_labels)
     evidence = ShotEvidence(
         shot=Shot(shot_index=0, start_ms=0, end_ms=0),
         pictures=(ImageFeatures(embedding=embed(["volcano"])[0], class_scores=None),),
@@ -225,7 +225,7 @@ def test_a_model_with_its_own_text_tower_needs_no_class_names(
     assert result.classifications[1].class_name == "volcano"
     assert float(result.embeddings[0].vector @ embed(["volcano"])[0]) > 0.9
 
-    mute = LateFuser(params, (), "pixels", embed, None).fuse([evidence])
+    mute = LateFuser(params, (), "pixels", "words", embed, None).fuse([evidence])
     assert mute == FusionResult(tags=(), classifications=(), embeddings=())
 
 
@@ -253,7 +253,6 @@ def test_params_survive_json() -> None:
         ({"max_tags_per_shot": 0}, "give at least 1"),
         ({"taxonomy": "iab"}, 'no taxonomy called "iab"'),
         ({"label_set_name": "mediaweave"}, "other than the taxonomy's"),
-        ({"text_space": ""}, "text_space is empty"),
     ],
 )
 def test_params_out_of_bounds_are_refused(changed: dict[str, object], complaint: str) -> None:
@@ -273,7 +272,6 @@ def test_params_out_of_bounds_are_refused(changed: dict[str, object], complaint:
         {"audio_weight": 0.1},
         {"text_weight": 0.1},
         {"text_languages": ("fr",)},
-        {"text_space": "other words"},
     ],
 )
 def test_every_param_has_an_effect(

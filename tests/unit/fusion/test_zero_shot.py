@@ -64,7 +64,7 @@ def test_a_native_space_compares_with_prompted_labels(embed: Embed) -> None:
         seen.extend(texts)
         return embed(texts)
 
-    scorer = NativeScorer("towers", embed_labels, LabelSpace("words", embed))
+    scorer = NativeScorer("prompted towers", embed_labels, LabelSpace("words", embed))
     labels = scorer.vectors([("cat",), ("volcano",)])
     assert "a photo of a volcano" in seen
     fit = scorer.fit(picture(None, embed(["a photo of a volcano"])[0]), labels)

@@ -71,11 +71,26 @@ def test_labels_of_the_message_win_over_those_of_the_settings() -> None:
         ({"parameters": {"split": {"min_shot_ms": "x"}}}, r"split\.min_shot_ms is wrong"),
         ({"parameters": {"split": {"min_shot_ms": -1}}}, "min_shot_ms must be between"),
         ({"parameters": {"fuse": {"taxonomy": "none"}}}, "none"),
+        ({"parameters": {"ocr": {"min_confidence": 7}}}, "give a number from 0 to 1"),
     ],
 )
 def test_what_is_wrong_is_named(message: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigurationError, match=sentence):
         resolve_plan(JobMessage(sources=("x",), **message), settings())
+
+
+@pytest.mark.parametrize(
+    ("models", "sentence"),
+    [
+        ({"visoin": "efficientnet-lite0"}, "a profile names a model for 'visoin'; the roles are"),
+        ({"vision": "whisper-base"}, "for image-features, whisper-base is one for speech"),
+        ({"speech": ""}, "names no model for 'speech'"),
+    ],
+)
+def test_a_model_in_the_wrong_role_is_refused(models: dict[str, str], sentence: str) -> None:
+    own = settings(profiles={"mine": ProfileOptions(models=models)})
+    with pytest.raises(ConfigurationError, match=sentence):
+        resolve_plan(JobMessage(sources=("x",), profile="mine"), own)
 
 
 def test_profiles_that_extend_each_other_are_refused() -> None:
