@@ -80,7 +80,7 @@ class Dispatcher:
                 if time.monotonic() - recovered_at >= RECOVER_EVERY_SECONDS:
                     recovered_at = time.monotonic()
                     self.recover()
-                for queue in self._queues:
+                for queue in self._due_queues():
                     self.publish_due(queue)
             except DatabaseUnavailableError as error:
                 log.warning("database_away", reason=str(error))
@@ -89,12 +89,14 @@ class Dispatcher:
                 log.exception("dispatcher_bug")
             self._wake.wait(POLL_SECONDS)
 
+    def _due_queues(self) -> list[str]:
+        republish_seconds = self._runtime.settings.republish_seconds
+        with self._runtime.database.reading() as connection:
+            return runs.queues_with_due(connection, self._queues, republish_seconds)
+
     def publish_due(self, queue: str) -> int:
         """Publish what is due in one queue, up to its depth; gives how many."""
         settings = self._runtime.settings
-        with self._runtime.database.reading() as connection:
-            if not runs.any_due(connection, queue, settings.republish_seconds):
-                return 0
         with self._runtime.database.transaction() as connection:
             ids = runs.take_due(
                 connection,

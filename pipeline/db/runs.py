@@ -13,7 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+)
 
 from pipeline.errors import AttemptLostError
 from schemas.tables import artifact, location, model, stage_run, stage_run_input, stage_run_model
@@ -303,10 +313,13 @@ def _due(queue: str, republish_seconds: float) -> ColumnElement[bool]:
     )
 
 
-def any_due(connection: Connection, queue: str, republish_seconds: float) -> bool:
-    """Whether :func:`take_due` would find something; takes no lock."""
-    query = select(stage_run.c.id).where(_due(queue, republish_seconds)).limit(1)
-    return connection.execute(query).first() is not None
+def queues_with_due(
+    connection: Connection, queues: Sequence[str], republish_seconds: float
+) -> list[str]:
+    """Those of ``queues`` in which :func:`take_due` would find something; takes no lock."""
+    looks = [exists().where(_due(queue, republish_seconds)) for queue in queues]
+    found = connection.execute(select(*looks)).one()
+    return [queue for queue, is_due in zip(queues, found, strict=True) if is_due]
 
 
 def take_due(

@@ -310,8 +310,8 @@ def test_due_work_is_published_most_urgent_first_and_no_deeper_than_asked(
         assert runs.take_due(connection, "io", depth=3, republish_seconds=300) == [other]
     # What the broker lost is due again when it has had its time.
     with database.transaction() as connection:
-        assert not runs.any_due(connection, "io", 300)
-        assert runs.any_due(connection, "io", -1)
+        assert runs.queues_with_due(connection, ["io", "device"], 300) == []
+        assert runs.queues_with_due(connection, ["io", "device"], -1) == ["io"]
         assert runs.take_due(connection, "io", depth=3, republish_seconds=-1) == [other]
 
 

@@ -14,7 +14,7 @@ from pipeline.plan.graph import STAGES, stages_for
 from schemas.tables import job
 from workers.cli.progress import JobDisplay, JobStatus
 
-POLL_SECONDS = 0.25
+POLL_SECONDS = 0.5
 
 
 def job_status(database: Database, job_id: int) -> JobStatus:
