@@ -130,7 +130,9 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         table.add_row(*(escape(_cell(value)) for value in row.values()))
     console = Console()
-    console.print(table, width=None if console.is_terminal else WIDTH_WHEN_PIPED)
+    if not console.is_terminal:
+        console = Console(width=WIDTH_WHEN_PIPED)
+    console.print(table)
 
 
 def _cell(value: Any) -> str:
