@@ -1,112 +1,24 @@
-"""One suite for every database that mediaweave runs on."""
+"""One suite for every database that mediaweave runs on: schema, stage runs, jobs, URLs."""
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from alembic import command
-from sqlalchemy import insert, select, text, update
+from database_rows import add_asset, add_run, rows
+from sqlalchemy import select, text, update
 
-from pipeline.db import jobs, queries, results, runs
+from pipeline.db import jobs, queries, runs
 from pipeline.db.bulk import insert_rows
 from pipeline.db.engine import Database, open_database
 from pipeline.db.migrate import alembic_config, ensure_schema, upgrade
 from pipeline.errors import ConfigurationError, DatabaseUnavailableError
 from schemas import tables
 from schemas.plans import JobPlan
-from schemas.records import (
-    Box,
-    Caption,
-    Classification,
-    Cue,
-    Embedding,
-    Keyframe,
-    Shot,
-    Tag,
-)
 from schemas.types import utc_now
 
-PROMISED_COLUMNS = {
-    "v_assets": "asset_id uri sha256 kind duration_ms width height frame_rate has_audio status "
-    "ingested_at",
-    "v_shots": "asset_id uri shot_index start_ms end_ms keyframe_ms keyframe_uri",
-    "v_cues": "asset_id uri origin stream_index language start_ms end_ms text confidence model "
-    "stage_run_id",
-    "v_tags": "asset_id uri shot_index start_ms end_ms label score modalities model model_revision "
-    "stage_run_id",
-    "v_classifications": "asset_id uri shot_index taxonomy class score model model_revision "
-    "stage_run_id",
-    "v_captions": "asset_id uri shot_index start_ms end_ms text language model model_revision "
-    "stage_run_id",
-    "v_stage_runs": "stage_run_id asset_id uri stage state attempt fingerprint started_at "
-    "finished_at seconds device_seconds error_class error_text job_id",
-    "v_jobs": "job_id name priority submitted_at finished_at assets_total assets_done "
-    "assets_failed state",
-}
 EMPTY_PLAN = JobPlan(profile="offline", stages={})
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'test.db'}"
-    else:
-        url = request.getfixturevalue("postgres_database")
-    opened = open_database(url)
-    ensure_schema(opened)
-    yield opened
-    opened.close()
-
-
-def add_asset(database: Database, sha256: str = "a" * 64, uri: str = "file:///a.mp4") -> int:
-    with database.transaction() as connection:
-        asset_id = connection.execute(
-            insert(tables.asset)
-            .values(
-                sha256=sha256,
-                kind="video",
-                container="mp4",
-                size_bytes=10,
-                duration_ms=4000,
-                has_audio=True,
-            )
-            .returning(tables.asset.c.id)
-        ).scalar_one()
-        connection.execute(
-            insert(tables.location).values(uri=uri, etag="e1", asset_id=asset_id, is_current=True)
-        )
-    return int(asset_id)
-
-
-def add_run(
-    database: Database,
-    asset_id: int,
-    *,
-    stage: str = "split",
-    queue: str = "cpu",
-    priority: int = 0,
-) -> int:
-    with database.transaction() as connection:
-        return int(
-            connection.execute(
-                insert(tables.stage_run)
-                .values(
-                    asset_id=asset_id,
-                    stage=stage,
-                    queue=queue,
-                    fingerprint=f"{stage}-{queue}-{priority}-{asset_id}",
-                    code_version=1,
-                    params={"a": [1, None, "é"]},
-                    inputs={"media": "x"},
-                    dispatch_rank=-priority,
-                    state="queued",
-                )
-                .returning(tables.stage_run.c.id)
-            ).scalar_one()
-        )
 
 
 def claim(database: Database, run_id: int, lease_seconds: float = 60) -> runs.ClaimedRun | None:
@@ -133,25 +45,6 @@ def succeed(database: Database, run: runs.ClaimedRun) -> None:
             cpu_seconds={"decoder": 1.0},
             notes=["a note"],
         )
-
-
-def flip(database: Database, asset_id: int, stage: str, run_id: int) -> None:
-    with database.transaction() as connection:
-        connection.execute(
-            insert(tables.head).values(asset_id=asset_id, stage=stage, stage_run_id=run_id)
-        )
-
-
-def rows(database: Database, query: str) -> list[dict[str, Any]]:
-    with database.reading() as connection:
-        return [dict(row) for row in connection.execute(text(query)).mappings()]
-
-
-@pytest.mark.parametrize("view", PROMISED_COLUMNS)
-def test_views_have_the_promised_columns(database: Database, view: str) -> None:
-    with database.reading() as connection:
-        columns = list(connection.execute(text(f"SELECT * FROM {view}")).keys())
-    assert columns[: len(PROMISED_COLUMNS[view].split())] == PROMISED_COLUMNS[view].split()
 
 
 def test_migrations_make_exactly_the_tables_of_the_code(database: Database) -> None:
@@ -313,212 +206,6 @@ def test_due_work_is_published_most_urgent_first_and_no_deeper_than_asked(
         assert runs.queues_with_due(connection, ["io", "device"], 300) == []
         assert runs.queues_with_due(connection, ["io", "device"], -1) == ["io"]
         assert runs.take_due(connection, "io", depth=3, republish_seconds=-1) == [other]
-
-
-def test_every_kind_of_record_comes_back_as_it_was_written(database: Database) -> None:
-    asset_id = add_asset(database)
-    run_id = add_run(database, asset_id)
-    ref = results.RunRef(stage_run_id=run_id, asset_id=asset_id)
-    shots = [
-        Shot(
-            shot_index=0,
-            start_ms=0,
-            end_ms=2000,
-            start_pts=-1024,
-            end_pts=2**40,
-            time_base_num=1001,
-            time_base_den=30000,
-        ),
-        Shot(shot_index=1, start_ms=2000, end_ms=4000),
-    ]
-    keyframes = [
-        Keyframe(
-            shot_index=0,
-            keyframe_index=0,
-            at_ms=1000,
-            pts=12,
-            width_px=64,
-            height_px=36,
-            sha256="b" * 64,
-        )
-    ]
-    cues = [
-        Cue(
-            origin="ocr",
-            start_ms=0,
-            end_ms=2000,
-            text="50 % off: “tab\there”\nnext \\ line",
-            confidence=0.5,
-            box=Box(left=0.1, top=0.2, width=0.3, height=0.4),
-        ),
-        Cue(
-            origin="subtitle",
-            start_ms=5,
-            end_ms=6,
-            text="你好 🎬",
-            stream_index=2,
-            language="zh",
-            sidecar="a.zh.srt",
-        ),
-    ]
-    tags = [
-        Tag(shot_index=0, start_ms=0, end_ms=2000, label="cat", score=0.9, visual_score=0.8),
-        Tag(
-            shot_index=0,
-            start_ms=0,
-            end_ms=2000,
-            label="dog",
-            score=0.4,
-            audio_score=0.2,
-            text_score=0.3,
-        ),
-    ]
-    with database.transaction() as connection:
-        labels = results.name_ids(connection, tables.label, ["cat", "dog", "animals"])
-        taxonomies = results.name_ids(connection, tables.taxonomy, ["mediaweave"])
-        results.write_shots(connection, ref, shots)
-        results.write_keyframes(connection, ref, keyframes, lambda sha256: f"file:///{sha256}")
-        results.write_cues(connection, ref, cues)
-        results.write_tags(connection, ref, tags, labels)
-        results.write_classifications(
-            connection,
-            ref,
-            [Classification(shot_index=0, taxonomy="mediaweave", class_name="animals", score=0.75)],
-            labels,
-            taxonomies,
-        )
-        results.write_captions(
-            connection,
-            ref,
-            [Caption(shot_index=0, start_ms=0, end_ms=2000, text="A cat.", language="en")],
-        )
-        results.write_embeddings(
-            connection,
-            ref,
-            [
-                Embedding(
-                    shot_index=0,
-                    start_ms=0,
-                    end_ms=2000,
-                    space="test",
-                    vector=np.array([0.6, -0.8], np.float32),
-                )
-            ],
-        )
-    with database.reading() as connection:
-        assert results.read_shots(connection, run_id) == shots
-        assert results.read_keyframes(connection, run_id) == keyframes
-        assert results.read_cues(connection, run_id) == cues
-        assert results.read_tags(connection, run_id) == tags
-        stored = connection.execute(select(tables.embedding)).one()
-    assert results.vector_of(stored.vector).tolist() == pytest.approx([0.6, -0.8])
-    assert stored.dimension == 2
-
-    for stage in ("split", "fuse", "caption"):
-        flip(database, asset_id, stage, run_id)
-    assert [row["modalities"] for row in rows(database, "SELECT * FROM v_tags ORDER BY label")] == [
-        "visual",
-        "audio,text",
-    ]
-    assert rows(database, "SELECT class, taxonomy, score FROM v_classifications") == [
-        {"class": "animals", "taxonomy": "mediaweave", "score": 0.75}
-    ]
-    assert rows(database, "SELECT text FROM v_captions") == [{"text": "A cat."}]
-    assert rows(
-        database, "SELECT shot_index, keyframe_ms, keyframe_uri FROM v_shots ORDER BY shot_index"
-    ) == [
-        {"shot_index": 0, "keyframe_ms": 1000, "keyframe_uri": f"file:///{'b' * 64}"},
-        {"shot_index": 1, "keyframe_ms": None, "keyframe_uri": None},
-    ]
-
-
-def test_views_show_head_results_only_and_a_flip_shows_the_others(database: Database) -> None:
-    asset_id = add_asset(database)
-    old, new = (add_run(database, asset_id, stage="caption", priority=p) for p in (0, 1))
-    for run_id, words in ((old, "old words"), (new, "new words")):
-        ref = results.RunRef(stage_run_id=run_id, asset_id=asset_id)
-        caption = Caption(shot_index=0, start_ms=0, end_ms=9, text=words, language="en")
-        with database.transaction() as connection:
-            results.write_captions(connection, ref, [caption])
-    assert rows(database, "SELECT text FROM v_captions") == []
-    flip(database, asset_id, "caption", old)
-    assert rows(database, "SELECT text FROM v_captions") == [{"text": "old words"}]
-    with database.transaction() as connection:
-        connection.execute(update(tables.head).values(stage_run_id=new))
-    assert rows(database, "SELECT text, stage_run_id FROM v_captions") == [
-        {"text": "new words", "stage_run_id": new}
-    ]
-
-
-def test_a_persons_correction_survives_in_the_tags(database: Database) -> None:
-    asset_id = add_asset(database)
-    run_id = add_run(database, asset_id)
-    ref = results.RunRef(stage_run_id=run_id, asset_id=asset_id)
-    with database.transaction() as connection:
-        labels = results.name_ids(connection, tables.label, ["cat", "lynx"])
-        results.write_shots(connection, ref, [Shot(shot_index=0, start_ms=0, end_ms=2000)])
-        tag = Tag(shot_index=0, start_ms=0, end_ms=2000, label="cat", score=0.9, visual_score=0.9)
-        results.write_tags(connection, ref, [tag], labels)
-        connection.execute(
-            insert(tables.correction),
-            [
-                {
-                    "asset_id": asset_id,
-                    "label_id": labels[name],
-                    "verdict": verdict,
-                    "author": "ana",
-                }
-                for name, verdict in (("cat", "wrong"), ("lynx", "right"))
-            ],
-        )
-    for stage in ("split", "fuse"):
-        flip(database, asset_id, stage, run_id)
-    assert rows(database, "SELECT label, score, modalities, model_revision FROM v_tags") == [
-        {"label": "lynx", "score": 1.0, "modalities": "person", "model_revision": "ana"}
-    ]
-
-
-def test_the_newest_correction_of_a_span_counts(database: Database) -> None:
-    asset_id = add_asset(database)
-    run_id = add_run(database, asset_id)
-    ref = results.RunRef(stage_run_id=run_id, asset_id=asset_id)
-    with database.transaction() as connection:
-        labels = results.name_ids(connection, tables.label, ["lynx"])
-        shots = [Shot(shot_index=i, start_ms=i * 1000, end_ms=i * 1000 + 1000) for i in range(3)]
-        results.write_shots(connection, ref, shots)
-    for stage in ("split", "fuse"):
-        flip(database, asset_id, stage, run_id)
-
-    def correct(verdict: str, start_ms: int | None, end_ms: int | None) -> list[int]:
-        with database.transaction() as connection:
-            connection.execute(
-                insert(tables.correction).values(
-                    asset_id=asset_id,
-                    label_id=labels["lynx"],
-                    verdict=verdict,
-                    author="ana",
-                    start_ms=start_ms,
-                    end_ms=end_ms,
-                )
-            )
-        found = rows(database, "SELECT shot_index FROM v_tags ORDER BY shot_index")
-        return [row["shot_index"] for row in found]
-
-    assert correct("right", None, None) == [0, 1, 2]
-    assert correct("right", 0, 999) == [0, 1, 2], "said twice is one tag"
-    assert correct("wrong", 1000, 2000) == [0, 2]
-    assert correct("right", 1500, 1600) == [0, 1, 2]
-    assert correct("wrong", None, None) == []
-
-
-def test_a_nul_in_a_subtitle_is_no_error(database: Database) -> None:
-    asset_id = add_asset(database)
-    run_id = add_run(database, asset_id)
-    cue = Cue(origin="subtitle", start_ms=0, end_ms=1, text="a\x00b", language="x" * 60)
-    with database.transaction() as connection:
-        ref = results.RunRef(stage_run_id=run_id, asset_id=asset_id)
-        results.write_cues(connection, ref, [cue])
-    assert rows(database, "SELECT text FROM cue") == [{"text": "ab"}]
 
 
 def test_a_job_key_is_one_job(database: Database) -> None:
