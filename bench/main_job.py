@@ -76,10 +76,9 @@ def measure(source: str, data_dir: Path) -> Figures:
     )
     runtime = Runtime(settings)
     ensure_schema(runtime.database)
-    before_loading = cpu_seconds()
     profile = profile_named(settings.profile, settings)
     batchers = [runtime.models.batcher(name) for name in sorted(set(profile.models.values()))]
-    loading = cpu_seconds() - before_loading
+    loading = sum(cost.cpu_seconds for cost in runtime.models.load_costs.values())
 
     with WorkerHost(runtime) as host, JobDisplay() as display:
         before, started = cpu_seconds(), time.monotonic()

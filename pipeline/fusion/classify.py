@@ -13,7 +13,7 @@ from pipeline.fusion.zero_shot import (
     FIT_SLOPE,
     ConseScorer,
     LabelSpace,
-    NativeScorer,
+    PictureScorer,
     Scores,
 )
 from schemas.records import FloatArray
@@ -65,7 +65,7 @@ class Classifier:
         self,
         classes: ClassSet,
         text: LabelSpace,
-        scorer: ConseScorer | NativeScorer | None,
+        scorer: PictureScorer | None,
     ) -> None:
         self.classes = classes
         self._centroids = text.centroids(classes.prompts)

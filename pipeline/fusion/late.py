@@ -21,6 +21,7 @@ from pipeline.fusion.zero_shot import (
     ConseScorer,
     LabelSpace,
     NativeScorer,
+    PictureScorer,
     Scores,
     probability,
     unit,
@@ -76,7 +77,7 @@ class LateFuser:
     ) -> None:
         self._params = params
         self._text = LabelSpace(text_space, embed_text)
-        self._scorer: ConseScorer | NativeScorer | None = None
+        self._scorer: PictureScorer | None = None
         if image_class_names:
             self._scorer = ConseScorer(image_class_names, self._text)
         elif embed_labels is not None:
