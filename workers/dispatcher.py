@@ -120,17 +120,21 @@ class Dispatcher:
         with self._runtime.database.reading() as connection:
             if not runs.any_lost(connection, _dead_owners(connection)):
                 return
-        with self._runtime.database.transaction() as connection:
-            failed = runs.recover_expired(
-                connection,
-                max_attempts=settings.max_attempts,
-                dead_owners=_dead_owners(connection),
-            )
-        log.info("leases_recovered", out_of_attempts=len(failed))
-        for run_id in failed:
-            # One asset at a time, as everybody who locks assets.
+        out_of_attempts = 0
+        while True:
+            # A run fails together with the items that wait for it, or not at all.
             with self._runtime.database.transaction() as connection:
-                close_failed(connection, self._runtime, run_id)
+                failed = runs.recover_expired(
+                    connection,
+                    max_attempts=settings.max_attempts,
+                    dead_owners=_dead_owners(connection),
+                )
+                for run_id in failed:
+                    close_failed(connection, self._runtime, run_id)
+            if not failed:
+                break
+            out_of_attempts += 1
+        log.info("leases_recovered", out_of_attempts=out_of_attempts)
 
 
 def _dead_owners(connection: Connection) -> list[str]:

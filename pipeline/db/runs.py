@@ -259,10 +259,11 @@ def any_lost(connection: Connection, dead_owners: Sequence[str]) -> bool:
 def recover_expired(
     connection: Connection, *, max_attempts: int, dead_owners: Sequence[str] = ()
 ) -> list[int]:
-    """Queue runs whose worker stopped renewing its lease; those out of attempts fail.
+    """Queue runs whose worker stopped renewing its lease; one that is out of attempts fails.
 
-    ``dead_owners`` are known to be gone: their leases need not run out. Gives the ids of the runs
-    that failed for good.
+    ``dead_owners`` are known to be gone: their leases need not run out. Gives the id of the run
+    that failed for good, if any: the caller closes what waits for it in the same transaction, and
+    calls again until none is left.
     """
     lost = _lost(dead_owners)
     released = {
@@ -274,7 +275,7 @@ def recover_expired(
     }
     failed = connection.execute(
         update(stage_run)
-        .where(stage_run.c.id.in_(_unlocked(lost, stage_run.c.attempt >= max_attempts)))
+        .where(stage_run.c.id.in_(_unlocked(lost, stage_run.c.attempt >= max_attempts).limit(1)))
         .values(
             state="failed",
             finished_at=utc_now(),

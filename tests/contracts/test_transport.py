@@ -12,6 +12,7 @@ from sqlalchemy import text
 from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
 from pipeline.config import Settings
+from pipeline.db import runs
 from pipeline.db.migrate import ensure_schema
 from pipeline.errors import BrokerUnavailableError
 from pipeline.runner.intake import submit
@@ -116,6 +117,22 @@ def test_messages_that_the_broker_lost_are_published_again(
         )
     with WorkerHost(runtime):
         until(lambda: attempts(runtime) == [1] * 5)
+
+
+def test_runs_that_killed_all_their_workers_close_their_job(
+    runtime: Runtime, tmp_path: Path
+) -> None:
+    submit_empty_files(runtime, tmp_path / "media", count=3)
+    last = runtime.settings.max_attempts
+    with runtime.database.transaction() as connection:
+        connection.execute(text("UPDATE stage_run SET attempt = :n"), {"n": last - 1})
+        for run_id in (1, 2, 3):
+            assert runs.claim(connection, run_id, owner="gone/1", lease_seconds=-1) is not None
+    Dispatcher(runtime, make_app(runtime.settings), QUEUES).recover()
+    assert attempts(runtime) == [last] * 3
+    with runtime.database.reading() as connection:
+        job = connection.execute(text("SELECT state, assets_failed FROM v_jobs")).one()
+    assert tuple(job) == ("failed", 3)
 
 
 def test_a_stopped_worker_takes_nothing_more_and_the_next_goes_on(
