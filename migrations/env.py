@@ -7,7 +7,7 @@ they always match the tables and the code.
 from alembic import context
 from sqlalchemy import Connection, text
 
-from schemas.tables import metadata
+from schemas import operations
 from schemas.views import VIEWS
 
 connection: Connection = context.config.attributes["connection"]
@@ -25,7 +25,7 @@ def create_views() -> None:
 
 context.configure(
     connection=connection,
-    target_metadata=metadata,
+    target_metadata=operations.metadata,
     render_as_batch=connection.dialect.name == "sqlite",
     compare_type=True,
 )

@@ -6,9 +6,9 @@ environment.
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -73,6 +73,62 @@ class ProfileOptions(BaseModel):
     parameters: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
+class IntakeOptions(BaseModel):
+    """Where ``mediaweave intake`` takes messages from; what is ``None`` is not listened to."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: Queue (RabbitMQ) or stream (Redis) of the broker with job messages.
+    jobs_queue: str | None = "jobs"
+    #: Queue, or stream, of the broker with the events of buckets.
+    events_queue: str | None = None
+    #: URLs of SQS queues, through the endpoint and credentials of the AWS chain.
+    sqs_jobs_url: str | None = None
+    sqs_events_url: str | None = None
+    sqs_endpoint_url: str | None = None
+    #: ``host:port`` to serve ``POST /v1/jobs`` on, and the tokens that clients may show.
+    http_listen: str | None = None
+    http_tokens: tuple[SecretStr, ...] = ()
+    #: Longest message taken.
+    max_message_bytes: int = Field(1 << 20, ge=1024)
+
+
+class RuleOptions(BaseModel):
+    """What happens with objects that appear in a bucket.
+
+    ``sweep``: a cron expression; at these times the prefix is listed and what no event told of is
+    submitted.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    bucket: str
+    prefix: str = ""
+    #: Ends of keys, in any case; empty: every extension of media.
+    suffixes: tuple[str, ...] = ()
+    profile: str | None = None
+    priority: int = Field(0, ge=-100, le=100)
+    labels: tuple[str, ...] | None = None
+    sweep: str | None = None
+    time_zone: str = "UTC"
+
+
+class EventOptions(BaseModel):
+    """What mediaweave tells the world."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: ``assets``: of every finished asset and job; ``jobs``: of jobs only; ``none``.
+    level: Literal["none", "jobs", "assets"] = "assets"
+    #: Topic exchange (RabbitMQ) or stream (Redis) of the broker.
+    exchange: str = "mediaweave.events"
+    #: Host names that jobs may name webhooks on; the first is no more trusted than the last.
+    webhook_hosts: tuple[str, ...] = ()
+    webhook_secret: SecretStr | None = None
+    webhook_attempts: int = Field(8, ge=1)
+    webhook_timeout_seconds: float = Field(10, gt=0)
+
+
 class Settings(BaseSettings):
     """All settings of mediaweave. Field ``x`` is the variable ``MEDIAWEAVE_X``."""
 
@@ -103,15 +159,23 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(60, gt=0)
     max_attempts: int = Field(3, ge=1)
     retry_seconds: float = Field(5, ge=0)
-    #: A published message whose stage run nobody claimed in this time is published again.
+    #: A published message whose stage run nobody claimed in this time is published again; each
+    #: further time after twice as long.
     republish_seconds: float = Field(300, gt=0)
-    #: Messages kept in the broker per queue; the rest waits in the database.
-    queue_depth: int = Field(64, ge=1)
+    #: Messages kept in the broker per queue and worker slot; the rest waits in the database.
+    queue_depth: int = Field(2, ge=1)
     #: How long a stopping worker lets running stages finish before it gives them back.
     shutdown_seconds: float = Field(10, ge=0)
+    #: A stage run without any progress for so long is given up, and its process replaced.
+    stall_seconds: float = Field(1800, gt=0)
+    #: Resident memory at which a worker process is replaced; ``None``: no limit.
+    worker_memory_bytes: int | None = Field(None, ge=1 << 28)
 
     s3: S3Options = S3Options()
     media: MediaOptions = MediaOptions()
+    intake: IntakeOptions = IntakeOptions()
+    events: EventOptions = EventOptions()
+    rules: dict[str, RuleOptions] = Field(default_factory=dict)
 
     @property
     def database_url(self) -> str:

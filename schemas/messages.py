@@ -1,11 +1,12 @@
 """Messages from outside: what a job submission looks like, whatever carries it."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
 Source = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+Webhook = Annotated[str, StringConstraints(max_length=2048, pattern=r"^https?://[^\s]+$")]
 
 
 class JobMessage(BaseModel):
@@ -13,6 +14,7 @@ class JobMessage(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    version: Literal[1] = Field(1, description="Version of this schema.")
     sources: tuple[Source, ...] = Field(
         min_length=1,
         max_length=10_000,
@@ -33,4 +35,10 @@ class JobMessage(BaseModel):
     parameters: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
         description='Overrides of stage parameters, by stage: {"split": {"min_shot_ms": 500}}.',
+    )
+    only_new: bool = Field(
+        False, description="Leave out files that were submitted before in their present version."
+    )
+    webhook: Webhook | None = Field(
+        None, description="Called when the job ends; its host must be allowed by the settings."
     )

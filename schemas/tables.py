@@ -1,7 +1,8 @@
 """The tables. Migrations are the only way one changes; ``docs/database.md`` explains them.
 
 Work: ``job`` → ``job_item`` → ``location`` → ``asset`` → ``stage_run``. Results: every result row
-carries the ``stage_run_id`` that made it; ``head`` says which run of a stage analysts see.
+carries the ``stage_run_id`` that made it; ``head`` says which run of a stage analysts see. What
+moves work without being work - events, schedules, workers - is in :mod:`schemas.operations`.
 """
 
 from sqlalchemy import (
@@ -143,10 +144,27 @@ job = Table(
     # profile does not change a job under way.
     Column("plan", Json, nullable=False),
     Column("state", String(16), nullable=False),
+    # How it came in: command, client, queue, http, event, sweep or schedule.
+    Column("origin", String(16), nullable=False, server_default="command"),
+    # What is told to the world when something of it ends: none, jobs or assets; and whom besides.
+    Column("events", String(8), nullable=False, server_default="none"),
+    Column("webhook", Text),
     Column("files_skipped", Id, nullable=False, default=0),
     Column("submitted_at", UtcDateTime, nullable=False, default=utc_now()),
     Column("finished_at", UtcDateTime),
+    # Nothing of a paused job, or of one that is being cancelled, is started.
+    Column("paused_at", UtcDateTime),
+    Column("cancelled_at", UtcDateTime),
+    # Why its sources could not be listed.
+    Column("error_class", String(64)),
+    Column("error_text", Text),
     _one_of("state", JOB_STATES, "state"),
+    Index(
+        "ix_job_cancelled_at",
+        "cancelled_at",
+        sqlite_where=text("state IN ('expanding', 'running') AND cancelled_at IS NOT NULL"),
+        postgresql_where=text("state IN ('expanding', 'running') AND cancelled_at IS NOT NULL"),
+    ),
 )
 
 job_item = Table(
@@ -183,7 +201,8 @@ stage_run = Table(
     "stage_run",
     metadata,
     _id(),
-    # An ingest run starts from a location; its asset is known when it has succeeded.
+    # The listing of a job's sources has neither; an ingest run starts from a location, and its
+    # asset is known when it has succeeded.
     Column("asset_id", Id, ForeignKey("asset.id")),
     Column("location_id", Id, ForeignKey("location.id")),
     Column("job_id", Id, ForeignKey("job.id")),
@@ -203,8 +222,11 @@ stage_run = Table(
     Column("lease_token", String(36)),
     Column("lease_owner", Text),
     Column("lease_expires_at", UtcDateTime),
+    # When a waiting run is due again.
     Column("not_before", UtcDateTime),
+    # When its id was given to the broker, and how often again since the last claim.
     Column("published_at", UtcDateTime),
+    Column("republished", Integer, nullable=False, server_default="0"),
     Column("created_at", UtcDateTime, nullable=False, default=utc_now()),
     Column("started_at", UtcDateTime),
     Column("finished_at", UtcDateTime),
@@ -220,13 +242,15 @@ stage_run = Table(
     _one_of("state", STAGE_RUN_STATES, "state"),
     UniqueConstraint("asset_id", "stage", "fingerprint"),
     UniqueConstraint("location_id", "stage", "fingerprint"),
+    # What the dispatcher may publish: exactly the rows of this index.
     Index(
         "ix_stage_run_due",
         "queue",
         "dispatch_rank",
+        "job_id",
         "id",
-        sqlite_where=text("state = 'queued'"),
-        postgresql_where=text("state = 'queued'"),
+        sqlite_where=text("state = 'queued' AND published_at IS NULL"),
+        postgresql_where=text("state = 'queued' AND published_at IS NULL"),
     ),
     Index(
         "ix_stage_run_published",
@@ -240,6 +264,18 @@ stage_run = Table(
         "lease_expires_at",
         sqlite_where=text("state = 'running'"),
         postgresql_where=text("state = 'running'"),
+    ),
+    Index(
+        "ix_stage_run_not_before",
+        "not_before",
+        sqlite_where=text("state = 'waiting'"),
+        postgresql_where=text("state = 'waiting'"),
+    ),
+    Index(
+        "ix_stage_run_error_class",
+        "error_class",
+        sqlite_where=text("state = 'failed'"),
+        postgresql_where=text("state = 'failed'"),
     ),
     Index("ix_stage_run_job_id_stage_state", "job_id", "stage", "state"),
 )
@@ -396,37 +432,4 @@ correction = Table(
     Column("author", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False, default=utc_now()),
     CheckConstraint("verdict IN ('right', 'wrong')", name="verdict"),
-)
-
-schedule = Table(
-    "schedule",
-    metadata,
-    _id(),
-    Column("name", Text, nullable=False, unique=True),
-    Column("cron", Text, nullable=False),
-    Column("time_zone", Text, nullable=False),
-    Column("message", Json, nullable=False),
-    Column("enabled", Boolean, nullable=False),
-    Column("next_fire_at", UtcDateTime, index=True),
-)
-
-campaign = Table(
-    "campaign",
-    metadata,
-    _id(),
-    Column("name", Text, nullable=False, unique=True),
-    Column("plan", Json, nullable=False),
-    Column("state", String(16), nullable=False),
-    Column("created_at", UtcDateTime, nullable=False, default=utc_now()),
-    Column("switched_at", UtcDateTime),
-)
-
-outbox = Table(
-    "outbox",
-    metadata,
-    _id(),
-    Column("topic", Text, nullable=False),
-    Column("body", Json, nullable=False),
-    Column("created_at", UtcDateTime, nullable=False, default=utc_now()),
-    Column("sent_at", UtcDateTime, index=True),
 )

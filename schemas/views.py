@@ -135,11 +135,16 @@ SELECT j.id AS job_id, j.name, j.priority, j.submitted_at, j.finished_at,
        COUNT(i.location_id) AS assets_total,
        COALESCE(SUM(CASE WHEN i.state = 'done' THEN 1 ELSE 0 END), 0) AS assets_done,
        COALESCE(SUM(CASE WHEN i.state = 'failed' THEN 1 ELSE 0 END), 0) AS assets_failed,
-       j.state, j.profile, j.files_skipped
+       CASE WHEN j.state NOT IN ('expanding', 'running') THEN j.state
+            WHEN j.cancelled_at IS NOT NULL THEN 'cancelling'
+            WHEN j.paused_at IS NOT NULL THEN 'paused'
+            ELSE j.state END AS state,
+       j.profile, j.files_skipped, j.origin, j.error_class, j.error_text,
+       COALESCE(SUM(CASE WHEN i.state = 'cancelled' THEN 1 ELSE 0 END), 0) AS assets_cancelled
 FROM job j
 LEFT JOIN job_item i ON i.job_id = j.id
 GROUP BY j.id, j.name, j.priority, j.submitted_at, j.finished_at, j.state, j.profile,
-         j.files_skipped
+         j.files_skipped, j.origin, j.error_class, j.error_text, j.cancelled_at, j.paused_at
 """
 
 VIEWS: dict[str, str] = {
