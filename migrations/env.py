@@ -25,7 +25,7 @@ def create_views() -> None:
 
 context.configure(
     connection=connection,
-    target_metadata=operations.metadata,
+    target_metadata=operations.outbox.metadata,
     render_as_batch=connection.dialect.name == "sqlite",
     compare_type=True,
 )

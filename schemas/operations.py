@@ -2,7 +2,7 @@
 
 from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, String, Table, Text, text
 
-from schemas.tables import metadata as metadata
+from schemas.tables import metadata
 from schemas.types import Id, Json, UtcDateTime, utc_now
 
 
