@@ -89,8 +89,9 @@ def is_retried(error: PipelineError) -> bool:
 def is_reopened(error_class: str | None) -> bool:
     """Whether submitting the same bytes again is worth another try, given ``error_class`` of the
     stored failure: bad media stays bad, everything else may have been mended since."""
-    return error_class not in _names(InvalidMediaError) - _names(MediaLimitError)
+    return error_class not in names_of(InvalidMediaError) - names_of(MediaLimitError)
 
 
-def _names(root: type[PipelineError]) -> set[str]:
-    return {root.__name__}.union(*(_names(kind) for kind in root.__subclasses__()))
+def names_of(root: type[PipelineError]) -> set[str]:
+    """The class names, as stored, of an error and of its kin."""
+    return {root.__name__}.union(*(names_of(kind) for kind in root.__subclasses__()))

@@ -38,6 +38,9 @@ STAGE_RUN_STATES = ("waiting", "queued", "running", "succeeded", "failed", "canc
 JOB_STATES = ("expanding", "running", "done", "failed", "cancelled")
 ITEM_STATES = ("pending", "running", "done", "failed", "cancelled")
 
+#: The stages before there is an asset: from a job to its places, from a place to its asset.
+EXPAND, INGEST = "expand", "ingest"
+
 
 def _one_of(column: str, values: tuple[str, ...], name: str) -> CheckConstraint:
     listed = ", ".join(f"'{value}'" for value in values)

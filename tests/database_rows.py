@@ -1,6 +1,7 @@
 """Rows that tests of the database start from, and questions they ask."""
 
 from typing import Any
+from uuid import uuid4
 
 from sqlalchemy import insert, text
 
@@ -28,6 +29,24 @@ def add_asset(database: Database, sha256: str = "a" * 64, uri: str = "file:///a.
     return int(asset_id)
 
 
+def add_job(database: Database, *, priority: int = 0) -> int:
+    with database.transaction() as connection:
+        return int(
+            connection.execute(
+                insert(tables.job)
+                .values(
+                    name="test",
+                    priority=priority,
+                    profile="offline",
+                    sources=[],
+                    plan={"profile": "offline", "stages": {}},
+                    state="running",
+                )
+                .returning(tables.job.c.id)
+            ).scalar_one()
+        )
+
+
 def add_run(
     database: Database,
     asset_id: int,
@@ -35,16 +54,19 @@ def add_run(
     stage: str = "split",
     queue: str = "cpu",
     priority: int = 0,
+    job_id: int | None = None,
 ) -> int:
+    owner = job_id or add_job(database)
     with database.transaction() as connection:
         return int(
             connection.execute(
                 insert(tables.stage_run)
                 .values(
                     asset_id=asset_id,
+                    job_id=owner,
                     stage=stage,
                     queue=queue,
-                    fingerprint=f"{stage}-{queue}-{priority}-{asset_id}",
+                    fingerprint=f"{stage}-{queue}-{priority}-{asset_id}-{uuid4().hex}"[:64],
                     code_version=1,
                     params={"a": [1, None, "é"]},
                     inputs={"media": "x"},

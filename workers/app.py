@@ -15,6 +15,8 @@ from pipeline.errors import BrokerUnavailableError, ConfigurationError
 from pipeline.stages.base import QUEUES
 
 RUN_STAGE = "mediaweave.run_stage"
+#: A day and a half: longer than any stage may take.
+CONSUMER_TIMEOUT_MS = 36 * 3600 * 1000
 
 
 def queue_name(queue: str) -> str:
@@ -32,12 +34,14 @@ def make_app(settings: Settings) -> Celery:
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         worker_prefetch_multiplier=1,
-        task_queues=[Queue(queue_name(queue), durable=True) for queue in QUEUES],  # type: ignore[no-untyped-call]
+        task_queues=[_queue(queue, settings.broker) for queue in QUEUES],
         task_default_queue=queue_name("io"),
         task_create_missing_queues=False,
         task_publish_retry=False,
         broker_connection_timeout=5,
         broker_connection_retry_on_startup=True,
+        # For ever: a broker may be away for a night.
+        broker_connection_max_retries=None,
         broker_transport_options=_transport_options(settings.broker),
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
@@ -49,11 +53,27 @@ def make_app(settings: Settings) -> Celery:
     return app
 
 
+def is_amqp(broker: str) -> bool:
+    """Whether the broker's URL is of RabbitMQ."""
+    return broker.partition(":")[0] in ("amqp", "amqps", "pyamqp")
+
+
+def _queue(queue: str, broker: str) -> Any:
+    arguments = (
+        # Replicated where there are several nodes; a stage may take longer than the half hour
+        # after which RabbitMQ would take its message away (and the worker's connection with it).
+        {"x-queue-type": "quorum", "x-consumer-timeout": CONSUMER_TIMEOUT_MS}
+        if is_amqp(broker)
+        else {}
+    )
+    return Queue(queue_name(queue), durable=True, queue_arguments=arguments)  # type: ignore[no-untyped-call]
+
+
 def _transport_options(broker: str) -> dict[str, Any]:
     scheme = broker.partition(":")[0].partition("+")[0]
     if scheme == "memory":
         return {"polling_interval": 0.01}
-    if scheme in ("amqp", "amqps", "pyamqp"):
+    if is_amqp(broker):
         return {"confirm_publish": True}
     if scheme in ("redis", "rediss"):
         # The lease in the database brings lost work back; redelivery is only a second net.

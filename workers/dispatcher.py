@@ -1,4 +1,5 @@
-"""Publishes just enough of what is due to keep the workers' queues shallow.
+"""Publishes just enough of what is due to keep the workers' queues shallow, and brings back what
+was lost.
 
 Any number of dispatchers may run: each takes its rows with a conditional update.
 """
@@ -7,44 +8,80 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from importlib.metadata import version
 
 import structlog
+from amqp.exceptions import ChannelError  # type: ignore[import-untyped]
 from celery import Celery
 from kombu.exceptions import OperationalError
 from sqlalchemy import Connection
 
-from pipeline.db import runs
+from pipeline.db import dispatching, job_control, runs, workers
 from pipeline.errors import DatabaseUnavailableError
+from pipeline.runner.control import finish_cancelling
 from pipeline.runner.execute import close_failed
 from pipeline.runner.runtime import Runtime
+from pipeline.stages.base import QUEUES
 from workers.app import RUN_STAGE, queue_name
 
 log = structlog.get_logger()
 
 #: How often a dispatcher looks for work that nobody has woken it for (another process's).
 POLL_SECONDS = 0.5
-#: How often it looks for leases that have run out.
+#: Least time between two rounds: what ends meanwhile is dealt with in one.
+ROUND_SECONDS = 0.01
+#: How often it looks for what was lost.
 RECOVER_EVERY_SECONDS = 5.0
+#: How much work the broker may hold beyond what the workers' slots need: so much of what they get
+#: done in this time. Short stages are not held up by rounds, urgent ones not by what is published.
+AHEAD_SECONDS = 0.1
+#: A run published this long ago, while the broker's queue is empty, was lost on the way.
+LOST_SECONDS = 10.0
+
+
+class _Queue:
+    """What a dispatcher remembers of a queue between its rounds."""
+
+    def __init__(self) -> None:
+        self.served: dispatching.Lane | None = None
+        self.slots = 1
+        #: Runs published per second, lately.
+        self.rate = 0.0
+        self._at = time.monotonic()
+
+    def count(self, published: int) -> None:
+        now = time.monotonic()
+        elapsed = max(now - self._at, ROUND_SECONDS)
+        self._at = now
+        weight = min(1.0, elapsed)
+        self.rate += weight * (published / elapsed - self.rate)
+
+    def depth(self, per_slot: int) -> int:
+        return max(per_slot * self.slots, int(self.rate * AHEAD_SECONDS))
 
 
 class Dispatcher:
-    """One thread that moves due rows to the broker."""
+    """One thread that moves due rows to the broker.
 
-    def __init__(self, runtime: Runtime, app: Celery, queues: Sequence[str]) -> None:
+    ``queues`` and ``slots``: what this process works on itself, for everybody to know.
+    """
+
+    def __init__(
+        self, runtime: Runtime, app: Celery, *, queues: Sequence[str] = (), slots: int = 0
+    ) -> None:
         self._runtime = runtime
         self._app = app
-        self._queues = tuple(queues)
+        self._own_queues = tuple(queues)
+        self._own_slots = slots
+        self._queues: dict[str, _Queue] = {queue: _Queue() for queue in QUEUES}
+        self._database_back_at = 0.0
         self._wake = threading.Event()
-        self._stop = threading.Event()
+        self.stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
 
     @property
     def alive(self) -> bool:
         return self._thread.is_alive()
-
-    @property
-    def stopping(self) -> bool:
-        return self._stop.is_set()
 
     def start(self) -> None:
         self._thread.start()
@@ -53,78 +90,140 @@ class Dispatcher:
         """Something may have become due in this process."""
         self._wake.set()
 
-    def wait_for_database(self, error: DatabaseUnavailableError) -> None:
-        """Hold the calling worker thread for a poll, so that it takes no work meanwhile."""
-        log.warning("database_away", reason=str(error))
-        self._stop.wait(POLL_SECONDS)
-
     def hand_back(self, stage_run_id: int) -> None:
         """A message that came while we stop: its run is due at once, for other workers."""
         try:
             with self._runtime.database.transaction() as connection:
-                runs.unpublish(connection, [stage_run_id])
+                dispatching.unpublish(connection, [stage_run_id])
         except DatabaseUnavailableError as error:
             log.warning("database_away", reason=str(error))
 
     def stop(self) -> None:
-        self._stop.set()
+        self.stopping.set()
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def _run(self) -> None:
         recovered_at = -RECOVER_EVERY_SECONDS
-        while not self._stop.is_set():
+        while not self.stopping.is_set():
             self._wake.clear()
             try:
                 if time.monotonic() - recovered_at >= RECOVER_EVERY_SECONDS:
                     recovered_at = time.monotonic()
-                    self.recover()
-                for queue in self._due_queues():
-                    self.publish_due(queue)
+                    self.look_after()
+                self.publish()
             except DatabaseUnavailableError as error:
+                self._database_back_at = time.monotonic()
                 log.warning("database_away", reason=str(error))
+                self.stopping.wait(POLL_SECONDS)
             except Exception:
                 # A bug must be loud, and must not leave the workers without work.
                 log.exception("dispatcher_bug")
+                self.stopping.wait(POLL_SECONDS)
+            self.stopping.wait(ROUND_SECONDS)
             self._wake.wait(POLL_SECONDS)
+        self._leave()
 
-    def _due_queues(self) -> list[str]:
-        republish_seconds = self._runtime.settings.republish_seconds
+    def _leave(self) -> None:
+        try:
+            with self._runtime.database.transaction() as connection:
+                workers.leave(connection, runs.process_owner())
+        except DatabaseUnavailableError as error:
+            log.warning("database_away", reason=str(error))
+
+    def publish(self) -> int:
+        """One round: publish what is due, up to the depth of each queue; gives how many."""
         with self._runtime.database.reading() as connection:
-            return runs.queues_with_due(connection, self._queues, republish_seconds)
+            due = dispatching.queues_with_due(connection, QUEUES)
+            is_waking = dispatching.any_waking(connection)
+        if is_waking:
+            with self._runtime.database.transaction() as connection:
+                dispatching.wake_waiting(connection)
+            due = list(QUEUES)
+        return sum(self._publish_queue(queue) for queue in due)
 
-    def publish_due(self, queue: str) -> int:
-        """Publish what is due in one queue, up to its depth; gives how many."""
-        settings = self._runtime.settings
+    def _publish_queue(self, name: str) -> int:
+        queue = self._queues[name]
         with self._runtime.database.transaction() as connection:
-            ids = runs.take_due(
+            ids, queue.served = dispatching.take_due(
                 connection,
-                queue,
-                depth=settings.queue_depth,
-                republish_seconds=settings.republish_seconds,
+                name,
+                depth=queue.depth(self._runtime.settings.queue_depth),
+                after=queue.served,
             )
+        queue.count(len(ids))
         for position, run_id in enumerate(ids):
             try:
-                self._app.send_task(RUN_STAGE, args=[run_id], queue=queue_name(queue))
+                self._app.send_task(RUN_STAGE, args=[run_id], queue=queue_name(name))
             except (OperationalError, OSError) as error:
                 log.warning("broker_away", reason=str(error))
                 with self._runtime.database.transaction() as connection:
-                    runs.unpublish(connection, ids[position:])
+                    dispatching.unpublish(connection, ids[position:])
+                self.stopping.wait(POLL_SECONDS)
                 return position
         return len(ids)
+
+    def look_after(self) -> None:
+        """What is due now and then: say that we are here, and bring back what was lost."""
+        with self._runtime.database.transaction() as connection:
+            workers.announce(
+                connection,
+                runs.process_owner(),
+                queues=self._own_queues,
+                slots=self._own_slots,
+                version=version("mediaweave"),
+            )
+            workers.forget_silent(connection)
+            slots = workers.slots_by_queue(connection)
+            stuck = dispatching.queues_published(connection, LOST_SECONDS)
+            cancelling = job_control.cancelling(connection)
+        for name, queue in self._queues.items():
+            queue.slots = slots.get(name, 1)
+        if stuck:
+            self._republish(stuck)
+        self.recover()
+        for job_id in cancelling:
+            finish_cancelling(self._runtime.database, job_id)
+
+    def _republish(self, queues: Sequence[str]) -> None:
+        settings = self._runtime.settings
+        with self._runtime.database.transaction() as connection:
+            count = dispatching.republish(
+                connection,
+                seconds=settings.republish_seconds,
+                empty_queues=[queue for queue in queues if self._is_empty(queue)],
+                empty_seconds=LOST_SECONDS,
+            )
+        if count:
+            log.info("published_again", runs=count)
+
+    def _is_empty(self, queue: str) -> bool:
+        """Whether the broker says that it holds no message of the queue."""
+        try:
+            with self._app.connection_for_write() as connection, connection.channel() as channel:
+                found = channel.queue_declare(queue_name(queue), passive=True)
+        except ChannelError as error:
+            # No such queue: then it is empty.
+            return str(error.reply_code) == "404"
+        except (OperationalError, OSError):
+            return False
+        return bool(found.message_count == 0)
 
     def recover(self) -> None:
         """Bring back the runs of workers that are gone."""
         settings = self._runtime.settings
+        # While the database was away nobody could renew a lease: they get the time to do so.
+        if time.monotonic() - self._database_back_at < settings.lease_seconds:
+            return
         with self._runtime.database.reading() as connection:
-            if not runs.any_lost(connection, _dead_owners(connection)):
+            if not dispatching.any_lost(connection, _dead_owners(connection)):
                 return
         out_of_attempts = 0
         while True:
             # A run fails together with the items that wait for it, or not at all.
             with self._runtime.database.transaction() as connection:
-                failed = runs.recover_expired(
+                failed = dispatching.recover_expired(
                     connection,
                     max_attempts=settings.max_attempts,
                     dead_owners=_dead_owners(connection),
@@ -140,7 +239,7 @@ class Dispatcher:
 def _dead_owners(connection: Connection) -> list[str]:
     """Owners of leases on this host whose process is gone: no need to wait for the lease."""
     dead = []
-    for owner in runs.running_owners(connection):
+    for owner in dispatching.running_owners(connection):
         space, _, pid = owner.rpartition("/")
         if space == runs.process_space() and not _alive(int(pid)):
             dead.append(owner)

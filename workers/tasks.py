@@ -1,10 +1,13 @@
 """The Celery tasks: each hands an id to the runner, and no more."""
 
+import contextlib
+
 from celery import Celery
 
 from pipeline.errors import DatabaseUnavailableError
 from pipeline.runner.execute import execute
 from pipeline.runner.leases import LeaseKeeper
+from pipeline.runner.patience import wait_for_database
 from pipeline.runner.runtime import Runtime
 from workers.app import RUN_STAGE
 from workers.dispatcher import Dispatcher
@@ -18,11 +21,13 @@ def register_tasks(
     # Not shared: an app of this process must not get the task of another.
     @app.task(name=RUN_STAGE, shared=False)  # type: ignore[untyped-decorator]
     def run_stage(stage_run_id: int) -> None:
-        while not dispatcher.stopping:
+        while not dispatcher.stopping.is_set():
             try:
-                execute(runtime, stage_run_id, keeper)
-            except DatabaseUnavailableError as error:
-                dispatcher.wait_for_database(error)
+                execute(runtime, stage_run_id, keeper, dispatcher.stopping)
+            except DatabaseUnavailableError:
+                # Hold this thread, so that it takes no more messages meanwhile.
+                with contextlib.suppress(DatabaseUnavailableError):
+                    wait_for_database(runtime.database, dispatcher.stopping)
             else:
                 dispatcher.wake()
                 return

@@ -6,12 +6,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, case, func, or_, select, tuple_, update
 
+from pipeline.db import outbox
 from pipeline.db.results import insert_or_ignore
 from schemas.plans import JobPlan
-from schemas.tables import job, job_item, location, stage_run
+from schemas.tables import EXPAND, job, job_item, location, stage_run
 from schemas.types import utc_now
 
 OPEN_ITEM_STATES = ("pending", "running")
+UNFINISHED_RUN_STATES = ("waiting", "queued", "running")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,9 @@ def create_job(
     priority: int,
     sources: Sequence[str],
     plan: JobPlan,
+    origin: str = "command",
+    events: str = "none",
+    webhook: str | None = None,
 ) -> tuple[int, bool]:
     """A new job, still without items; or the one that was submitted under ``job_key`` before.
 
@@ -60,6 +65,9 @@ def create_job(
             profile=plan.profile,
             sources=list(sources),
             plan=plan.model_dump(mode="json"),
+            origin=origin,
+            events=events,
+            webhook=webhook,
             state="expanding",
         )
         .returning(job.c.id)
@@ -158,7 +166,7 @@ def set_item_state(
     failed_run_id: int | None = None,
 ) -> None:
     """Move an open item on. Whoever closes one calls :func:`close_if_complete` afterwards."""
-    connection.execute(
+    moved = connection.execute(
         update(job_item)
         .where(
             job_item.c.job_id == job_id,
@@ -167,6 +175,8 @@ def set_item_state(
         )
         .values(state=state, failed_run_id=failed_run_id)
     )
+    if moved.rowcount and state not in OPEN_ITEM_STATES:
+        outbox.add_finished_items(connection, job_id, [location_id])
 
 
 def bind_asset(
@@ -211,6 +221,7 @@ def close_if_complete(connection: Connection, job_id: int) -> None:
         .where(job.c.id == job_id)
         .values(state="failed" if failed else "done", finished_at=utc_now())
     )
+    outbox.add_finished_job(connection, job_id)
 
 
 def listing_complete(connection: Connection, job_id: int, files_skipped: int) -> None:
@@ -222,18 +233,42 @@ def listing_complete(connection: Connection, job_id: int, files_skipped: int) ->
     close_if_complete(connection, job_id)
 
 
-def abandon(connection: Connection, job_id: int, state: str) -> None:
+def abandon(
+    connection: Connection,
+    job_id: int,
+    state: str,
+    *,
+    error_class: str | None = None,
+    error_text: str | None = None,
+) -> None:
     """Close a job whose listing was not completed; what it queued is worked off all the same."""
-    connection.execute(
+    closed = connection.execute(
         update(job)
         .where(job.c.id == job_id, job.c.state == "expanding")
-        .values(state=state, finished_at=utc_now())
+        .values(state=state, finished_at=utc_now(), error_class=error_class, error_text=error_text)
+    )
+    connection.execute(
+        update(stage_run)
+        .where(
+            stage_run.c.job_id == job_id,
+            stage_run.c.stage == EXPAND,
+            stage_run.c.state.in_(UNFINISHED_RUN_STATES),
+        )
+        .values(
+            state="cancelled",
+            lease_token=None,
+            lease_owner=None,
+            lease_expires_at=None,
+            finished_at=utc_now(),
+        )
     )
     connection.execute(
         update(job_item)
         .where(job_item.c.job_id == job_id, job_item.c.state.in_(OPEN_ITEM_STATES))
         .values(state="cancelled")
     )
+    if closed.rowcount:
+        outbox.add_finished_job(connection, job_id)
 
 
 def adopt_run(connection: Connection, stage_run_id: int, *, job_id: int, priority: int) -> None:
@@ -244,7 +279,7 @@ def adopt_run(connection: Connection, stage_run_id: int, *, job_id: int, priorit
         update(stage_run)
         .where(
             stage_run.c.id == stage_run_id,
-            stage_run.c.state.in_(("queued", "running")),
+            stage_run.c.state.in_(UNFINISHED_RUN_STATES),
             or_(stage_run.c.job_id != job_id, stage_run.c.job_id.is_(None)),
         )
         .values(job_id=job_id, dispatch_rank=case((rank > -priority, -priority), else_=rank))
@@ -273,6 +308,7 @@ def _queued_anew(job_id: int, priority: int) -> dict[str, Any]:
         "attempt": 0,
         "not_before": None,
         "published_at": None,
+        "republished": 0,
         "finished_at": None,
         "error_class": None,
         "error_text": None,
@@ -280,10 +316,10 @@ def _queued_anew(job_id: int, priority: int) -> dict[str, Any]:
 
 
 def counts_by_stage(connection: Connection, job_id: int) -> Mapping[tuple[str, str], int]:
-    """How many of the job's stage runs are in each (stage, state)."""
+    """How many of the job's stage runs are in each (stage, state); its listing apart."""
     query = (
         select(stage_run.c.stage, stage_run.c.state, func.count())
-        .where(stage_run.c.job_id == job_id)
+        .where(stage_run.c.job_id == job_id, stage_run.c.stage != EXPAND)
         .group_by(stage_run.c.stage, stage_run.c.state)
     )
     return {(stage, state): count for stage, state, count in connection.execute(query)}

@@ -84,16 +84,30 @@ def failed_ingests(connection: Connection, uri: str) -> Rows:
     )
 
 
-def jobs_table(connection: Connection, limit: int) -> Rows:
-    """The newest jobs first."""
-    return _rows(connection, "SELECT * FROM v_jobs ORDER BY job_id DESC LIMIT :count", count=limit)
+def jobs_table(connection: Connection, limit: int, state: str | None = None) -> Rows:
+    """The newest jobs first, of any state or of one."""
+    query = """
+        SELECT * FROM v_jobs WHERE CAST(:state AS TEXT) IS NULL OR state = :state
+        ORDER BY job_id DESC LIMIT :count
+    """
+    return _rows(connection, query, state=state, count=limit)
+
+
+def job_stages(connection: Connection, job_id: int) -> Rows:
+    """A job's stage runs: stage, state, error_class, how many."""
+    query = """
+        SELECT stage, state, error_class, COUNT(*) AS runs
+        FROM stage_run WHERE job_id = :job
+        GROUP BY stage, state, error_class ORDER BY MIN(id), state
+    """
+    return _rows(connection, query, job=job_id)
 
 
 def job_row(connection: Connection, job_id: int) -> dict[str, Any]:
     """Raises ConfigurationError where there is no such job."""
     found = _rows(connection, "SELECT * FROM v_jobs WHERE job_id = :job", job=job_id)
     if not found:
-        raise ConfigurationError(f"there is no job {job_id}; `mediaweave jobs` lists them")
+        raise ConfigurationError(f"there is no job {job_id}; `mediaweave jobs list` lists them")
     return found[0]
 
 

@@ -2,7 +2,8 @@
 
 A run is ``queued`` until a worker claims it with a conditional update that counts the attempt and
 gives it a token. Every later write holds only while that token stands, so a worker that was
-presumed dead cannot write after its successor.
+presumed dead cannot write after its successor. What is due, and what was lost on the way, is
+:mod:`pipeline.db.dispatching`.
 """
 
 import os
@@ -14,19 +15,31 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
+    Case,
     ColumnElement,
     Connection,
     Select,
     and_,
+    case,
     exists,
+    false,
     func,
     or_,
     select,
+    true,
     update,
 )
 
-from pipeline.errors import AttemptLostError
-from schemas.tables import artifact, location, model, stage_run, stage_run_input, stage_run_model
+from pipeline.errors import AttemptLostError, ResourceExhaustedError, names_of
+from schemas.tables import (
+    artifact,
+    job,
+    location,
+    model,
+    stage_run,
+    stage_run_input,
+    stage_run_model,
+)
 from schemas.types import utc_now
 
 
@@ -50,6 +63,8 @@ class ClaimedRun:
     inputs: Mapping[str, Any]
     models: Mapping[str, tuple[str, str]]
     input_runs: Mapping[str, int]
+    #: It must be the only run of its process: it ran out of resources, or its processes died.
+    alone: bool
 
 
 def process_owner() -> str:
@@ -66,18 +81,60 @@ def process_space() -> str:
     return f"{socket.gethostname()}{namespace}"
 
 
+def _needs_solitude(max_attempts: int) -> ColumnElement[bool]:
+    """What ran out of memory runs alone from then on; what lost its worker, in its last attempt.
+
+    So a run that kills its process each time is alone in the end, and its neighbours, who lost
+    attempts to it, succeed in theirs.
+    """
+    exhausted = stage_run.c.error_class.in_(
+        names_of(ResourceExhaustedError) - names_of(AttemptLostError)
+    )
+    suspect = and_(
+        stage_run.c.error_class.in_(names_of(AttemptLostError)),
+        stage_run.c.attempt >= max_attempts - 1,
+    )
+    return and_(stage_run.c.attempt > 0, or_(exhausted, suspect))
+
+
+def job_is_held() -> ColumnElement[bool]:
+    """Whether the run's job is paused or being cancelled."""
+    return exists().where(
+        job.c.id == stage_run.c.job_id,
+        or_(job.c.paused_at.is_not(None), job.c.cancelled_at.is_not(None)),
+    )
+
+
+def needs_solitude(connection: Connection, stage_run_id: int, *, max_attempts: int) -> bool:
+    """Whether the run is queued and can be claimed only with ``alone``."""
+    query = select(stage_run.c.id).where(
+        stage_run.c.id == stage_run_id,
+        stage_run.c.state == "queued",
+        _needs_solitude(max_attempts),
+    )
+    return connection.execute(query).first() is not None
+
+
 def claim(
-    connection: Connection, stage_run_id: int, *, owner: str, lease_seconds: float
+    connection: Connection,
+    stage_run_id: int,
+    *,
+    owner: str,
+    lease_seconds: float,
+    max_attempts: int,
+    alone: bool = False,
 ) -> ClaimedRun | None:
-    """Take a queued run that is due; ``None`` where there is nothing to take (a duplicate
-    delivery, a cancelled run, one that waits for its pause to end)."""
+    """Take a queued run; ``None`` where there is nothing to take (a duplicate delivery, a cancelled
+    run, a paused job), or where it :func:`needs_solitude` and the caller is not ``alone``."""
     token = str(uuid.uuid4())
+    trusted = true() if alone else ~func.coalesce(_needs_solitude(max_attempts), false())
     taken = connection.execute(
         update(stage_run)
         .where(
             stage_run.c.id == stage_run_id,
             stage_run.c.state == "queued",
-            or_(stage_run.c.not_before.is_(None), stage_run.c.not_before <= utc_now()),
+            ~job_is_held(),
+            trusted,
         )
         .values(
             state="running",
@@ -85,6 +142,8 @@ def claim(
             lease_token=token,
             lease_owner=owner,
             lease_expires_at=utc_now(lease_seconds),
+            published_at=None,
+            republished=0,
             started_at=utc_now(),
             finished_at=None,
         )
@@ -115,6 +174,7 @@ def claim(
         inputs=taken.inputs,
         models={row.role: (row.name, row.revision) for row in connection.execute(model_query)},
         input_runs={row.stage: row.id for row in connection.execute(input_query)},
+        alone=alone,
     )
 
 
@@ -126,12 +186,12 @@ def renew(connection: Connection, tokens: Sequence[str], *, lease_seconds: float
     held = (stage_run.c.lease_token.in_(tokens), stage_run.c.state == "running")
     connection.execute(
         update(stage_run)
-        .where(stage_run.c.id.in_(_unlocked(*held)))
+        .where(stage_run.c.id.in_(unlocked(*held)))
         .values(lease_expires_at=utc_now(lease_seconds))
     )
 
 
-def _unlocked(*conditions: ColumnElement[bool]) -> Select[tuple[int]]:
+def unlocked(*conditions: ColumnElement[bool]) -> Select[tuple[int]]:
     """Ids of runs, locked, leaving out those that others have locked: many rows are never waited
     for while some are held."""
     return select(stage_run.c.id).where(*conditions).with_for_update(skip_locked=True)
@@ -153,7 +213,7 @@ def succeed(
     connection: Connection,
     run: ClaimedRun,
     *,
-    asset_id: int,
+    asset_id: int | None,
     outputs: Mapping[str, str],
     seconds: float,
     device_seconds: float,
@@ -198,17 +258,27 @@ def postpone(
     error_class: str,
     error_text: str,
     pause_seconds: float,
+    counted: bool = True,
 ) -> None:
-    """Queue the run again, not before a pause. Raises LeaseLostError where the fence has fallen."""
+    """Let the run wait for its next attempt. ``counted``: this one was one.
+
+    Raises LeaseLostError where the fence has fallen.
+    """
     _close(
         connection,
         run,
-        state="queued",
+        state=unless_cancelled("waiting" if pause_seconds else "queued"),
+        attempt=stage_run.c.attempt if counted else stage_run.c.attempt - 1,
         error_class=error_class,
         error_text=error_text,
-        not_before=utc_now(pause_seconds),
+        not_before=utc_now(pause_seconds) if pause_seconds else None,
         published_at=None,
     )
+
+
+def cancel(connection: Connection, run: ClaimedRun, *, reason: str) -> None:
+    """Close the run as cancelled: another one takes its place. Raises LeaseLostError."""
+    _close(connection, run, state="cancelled", error_class=None, error_text=reason)
 
 
 def give_back(connection: Connection, token: str) -> None:
@@ -217,7 +287,7 @@ def give_back(connection: Connection, token: str) -> None:
         update(stage_run)
         .where(stage_run.c.lease_token == token, stage_run.c.state == "running")
         .values(
-            state="queued",
+            state=unless_cancelled("queued"),
             attempt=stage_run.c.attempt - 1,
             lease_token=None,
             lease_owner=None,
@@ -225,6 +295,21 @@ def give_back(connection: Connection, token: str) -> None:
             published_at=None,
         )
     )
+
+
+def expire(connection: Connection, tokens: Sequence[str]) -> None:
+    """Let the leases run out now: these attempts are lost, and counted as such."""
+    connection.execute(
+        update(stage_run)
+        .where(stage_run.c.lease_token.in_(tokens), stage_run.c.state == "running")
+        .values(lease_expires_at=utc_now(-1))
+    )
+
+
+def unless_cancelled(state: str) -> Case[str]:
+    """A run that goes back into its queue ends there if nobody wants it any more."""
+    is_cancelled = exists().where(job.c.id == stage_run.c.job_id, job.c.cancelled_at.is_not(None))
+    return case((is_cancelled, "cancelled"), else_=state)
 
 
 def _close(connection: Connection, run: ClaimedRun, **values: Any) -> None:
@@ -241,134 +326,6 @@ def _close(connection: Connection, run: ClaimedRun, **values: Any) -> None:
     )
     if closed.rowcount != 1:
         raise LeaseLostError(f"stage run {run.stage_run_id} was given to another worker")
-
-
-def _lost(dead_owners: Sequence[str]) -> ColumnElement[bool]:
-    return and_(
-        stage_run.c.state == "running",
-        or_(stage_run.c.lease_expires_at < utc_now(), stage_run.c.lease_owner.in_(dead_owners)),
-    )
-
-
-def any_lost(connection: Connection, dead_owners: Sequence[str]) -> bool:
-    """Whether :func:`recover_expired` would find something; takes no lock."""
-    query = select(stage_run.c.id).where(_lost(dead_owners)).limit(1)
-    return connection.execute(query).first() is not None
-
-
-def recover_expired(
-    connection: Connection, *, max_attempts: int, dead_owners: Sequence[str] = ()
-) -> list[int]:
-    """Queue runs whose worker stopped renewing its lease; one that is out of attempts fails.
-
-    ``dead_owners`` are known to be gone: their leases need not run out. Gives the id of the run
-    that failed for good, if any: the caller closes what waits for it in the same transaction, and
-    calls again until none is left.
-    """
-    lost = _lost(dead_owners)
-    released = {
-        "lease_token": None,
-        "lease_owner": None,
-        "lease_expires_at": None,
-        "published_at": None,
-        "error_class": AttemptLostError.__name__,
-    }
-    failed = connection.execute(
-        update(stage_run)
-        .where(stage_run.c.id.in_(_unlocked(lost, stage_run.c.attempt >= max_attempts).limit(1)))
-        .values(
-            state="failed",
-            finished_at=utc_now(),
-            error_text="the worker died or stalled in every attempt at this stage",
-            **released,
-        )
-        .returning(stage_run.c.id)
-    )
-    failed_ids = list(failed.scalars())
-    connection.execute(
-        update(stage_run)
-        .where(stage_run.c.id.in_(_unlocked(lost, stage_run.c.attempt < max_attempts)))
-        .values(
-            state="queued",
-            error_text="the worker died or stalled; trying again",
-            **released,
-        )
-    )
-    return failed_ids
-
-
-def running_owners(connection: Connection) -> set[str]:
-    query = select(stage_run.c.lease_owner).where(stage_run.c.state == "running").distinct()
-    return {owner for owner in connection.execute(query).scalars() if owner}
-
-
-def _due(queue: str, republish_seconds: float) -> ColumnElement[bool]:
-    return and_(
-        stage_run.c.queue == queue,
-        stage_run.c.state == "queued",
-        or_(
-            stage_run.c.published_at.is_(None),
-            stage_run.c.published_at < utc_now(-republish_seconds),
-        ),
-        or_(stage_run.c.not_before.is_(None), stage_run.c.not_before <= utc_now()),
-    )
-
-
-def queues_with_due(
-    connection: Connection, queues: Sequence[str], republish_seconds: float
-) -> list[str]:
-    """Those of ``queues`` in which :func:`take_due` would find something; takes no lock."""
-    looks = [exists().where(_due(queue, republish_seconds)) for queue in queues]
-    found = connection.execute(select(*looks)).one()
-    return [queue for queue, is_due in zip(queues, found, strict=True) if is_due]
-
-
-def take_due(
-    connection: Connection, queue: str, *, depth: int, republish_seconds: float
-) -> list[int]:
-    """Ids of due runs to publish now, most urgent first, so that about ``depth`` are in the broker.
-
-    They are marked as published; one that nobody claims in ``republish_seconds`` is due again.
-    """
-    in_broker = connection.execute(
-        select(func.count())
-        .select_from(stage_run)
-        .where(
-            stage_run.c.queue == queue,
-            stage_run.c.state == "queued",
-            stage_run.c.published_at >= utc_now(-republish_seconds),
-        )
-    ).scalar_one()
-    room = depth - in_broker
-    if room <= 0:
-        return []
-    due = (
-        select(stage_run.c.id)
-        .where(_due(queue, republish_seconds))
-        .order_by(stage_run.c.dispatch_rank, stage_run.c.id)
-        .limit(room)
-        .with_for_update(skip_locked=True)
-    )
-    ids = list(connection.execute(due).scalars())
-    if ids:
-        connection.execute(
-            update(stage_run).where(stage_run.c.id.in_(ids)).values(published_at=utc_now())
-        )
-    return ids
-
-
-def unpublish(connection: Connection, ids: Sequence[int]) -> None:
-    """The broker did not take these: they are due at once."""
-    connection.execute(update(stage_run).where(stage_run.c.id.in_(ids)).values(published_at=None))
-
-
-def forget_published(connection: Connection) -> None:
-    """The broker starts empty: whatever was published to an earlier one is due at once."""
-    connection.execute(
-        update(stage_run)
-        .where(stage_run.c.state == "queued", stage_run.c.published_at.is_not(None))
-        .values(published_at=None)
-    )
 
 
 def artifacts_of(connection: Connection, stage_run_ids: Sequence[int]) -> dict[str, str]:

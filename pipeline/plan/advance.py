@@ -121,7 +121,7 @@ def advance(
             progress.pending.append(spec.name)
         elif row.state == "succeeded":
             progress.succeeded[spec.name] = row
-        elif row.state in ("failed", "cancelled") and not (
+        elif row.state == "failed" and not (
             row.finished_at < submitted_at and is_reopened(row.error_class)
         ):
             progress.failed.append(row.id)

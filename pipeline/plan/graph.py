@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from pipeline.stages import caption, fuse, ocr, speech, split, text, vision
 from pipeline.stages.base import InputName, StageSpec
 from schemas.records import MediaKind
+from schemas.tables import INGEST
 
-INGEST = "ingest"
+__all__ = ["INGEST", "INGEST_CODE_VERSION", "STAGES", "providers", "stages_for"]
+
 #: Raised when the ingest starts to record something else about a file.
 INGEST_CODE_VERSION = 1
 

@@ -1,9 +1,9 @@
 """Works off one stage run: claim, read, run, store, advance. The only writer of results."""
 
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
-from typing import Any
+from dataclasses import dataclass, field
+from random import SystemRandom
 
 import structlog
 from sqlalchemy import Connection, select
@@ -14,192 +14,311 @@ from pipeline.errors import (
     ContractError,
     DatabaseUnavailableError,
     PipelineError,
+    StoreUnavailableError,
+    TransientError,
     is_retried,
 )
-from pipeline.models.base import ModelInfo
 from pipeline.plan.advance import advance_items, lock_asset
-from pipeline.plan.graph import INGEST, INGEST_CODE_VERSION, STAGES
+from pipeline.plan.graph import STAGES
 from pipeline.plan.profiles import build_parameters
+from pipeline.runner.expand import Listing, list_sources
 from pipeline.runner.ingest import ingest, store_ingested
 from pipeline.runner.inputs import RunInputs
 from pipeline.runner.leases import LeaseKeeper
 from pipeline.runner.outputs import store_files, write_rows
+from pipeline.runner.patience import persist, wait_for_database, wait_for_stores
+from pipeline.runner.run_models import RunModels
 from pipeline.runner.runtime import Runtime
-from schemas.tables import stage_run
+from pipeline.storage.local import normalise_uri
+from schemas.tables import EXPAND, INGEST, stage_run
 
 log = structlog.get_logger()
 
 
-class RunModels:
-    """The models of one stage run, by role; counts its share of the device's time."""
-
-    def __init__(self, runtime: Runtime, models: Mapping[str, tuple[str, str]]) -> None:
-        self._runtime = runtime
-        self._models = models
-        self.device_seconds = 0.0
-
-    def has(self, role: str) -> bool:
-        return role in self._models
-
-    def info(self, role: str) -> ModelInfo:
-        return self._batcher(role).model.info  # type: ignore[no-any-return]
-
-    def get(self, role: str) -> Any:
-        return self._batcher(role).model
-
-    def infer(self, role: str, items: Sequence[Any]) -> list[Any]:
-        result = self._batcher(role).submit(items)
-        self.device_seconds += result.device_seconds
-        return list(result.outputs)
-
-    def map(self, role: str, items: Iterator[Any]) -> Iterator[Any]:
-        size = 2 * self._batcher(role).model.max_batch
-        while batch := list(islice(items, size)):
-            yield from self.infer(role, batch)
-
-    def _batcher(self, role: str) -> Any:
-        name, revision = self._models[role]
-        batcher = self._runtime.models.batcher(name)
-        if batcher.model.info.revision != revision:
-            raise ConfigurationError(
-                f"the stage asks for model {name} in revision {revision}, this worker has "
-                f"{batcher.model.info.revision}: give all workers the same version and settings"
-            )
-        return batcher
+#: How often a store that answers, but failed us, is asked again before that is a failed attempt.
+TRIES_IN_PLACE = 3
+#: How long a run that needs a newer worker waits for one.
+NEWER_PAUSE_SECONDS = 15.0
 
 
-def execute(runtime: Runtime, stage_run_id: int, keeper: LeaseKeeper) -> bool:
+def execute(
+    runtime: Runtime,
+    stage_run_id: int,
+    keeper: LeaseKeeper,
+    stopping: threading.Event | None = None,
+) -> bool:
     """Claim and work off a stage run; gives whether there was anything to do.
 
-    Whatever happens to the media is recorded in the database and raises nothing.
+    Whatever happens to the media is recorded in the database and raises nothing. A database or
+    store that is away is waited for, until ``stopping`` is set.
 
     Raises:
-        DatabaseUnavailableError: nothing could be recorded; the lease brings the run back.
+        DatabaseUnavailableError: nothing could be claimed, or recorded: the lease brings it back.
     """
+    stopping = stopping or threading.Event()
+    with runtime.turns.shared():
+        run = _claim(runtime, stage_run_id, alone=False)
+        if run is not None:
+            _work(runtime, run, keeper, stopping)
+            return True
+    with runtime.database.reading() as connection:
+        if not runs.needs_solitude(
+            connection, stage_run_id, max_attempts=runtime.settings.max_attempts
+        ):
+            return False
+    with runtime.turns.alone():
+        run = _claim(runtime, stage_run_id, alone=True)
+        if run is not None:
+            _work(runtime, run, keeper, stopping)
+        return run is not None
+
+
+def _claim(runtime: Runtime, stage_run_id: int, *, alone: bool) -> runs.ClaimedRun | None:
     settings = runtime.settings
     with runtime.database.transaction() as connection:
-        run = runs.claim(
+        return runs.claim(
             connection,
             stage_run_id,
             owner=runs.process_owner(),
             lease_seconds=settings.lease_seconds,
+            max_attempts=settings.max_attempts,
+            alone=alone,
         )
-    if run is None:
-        return False
-    started = time.monotonic()
+
+
+def _work(
+    runtime: Runtime, run: runs.ClaimedRun, keeper: LeaseKeeper, stopping: threading.Event
+) -> None:
+    attempt = Attempt(runtime=runtime, run=run, keeper=keeper, stopping=stopping)
+    # Media is opened in a child with limits of its own; models are not.
+    spec = STAGES.get(run.stage)
+    bounded = spec is None or spec.queue != "device"
+    allowance = 2 * runtime.settings.media.wall_seconds if bounded else 0
     with (
-        keeper.holding(run.token),
+        keeper.holding(run.token, allowance_seconds=allowance),
         structlog.contextvars.bound_contextvars(
-            stage_run_id=stage_run_id, stage=run.stage, asset_id=run.asset_id, attempt=run.attempt
+            stage_run_id=run.stage_run_id,
+            stage=run.stage,
+            asset_id=run.asset_id,
+            attempt=run.attempt,
         ),
     ):
         try:
-            if run.stage == INGEST:
-                _ingest(runtime, run, started)
-            else:
-                _stage(runtime, run, started)
+            attempt.make()
         except runs.LeaseLostError:
             log.warning("lease_lost")
-        except DatabaseUnavailableError:
-            raise
         except PipelineError as error:
-            _record_failure(runtime, run, error, time.monotonic() - started)
+            attempt.record(error)
         except Exception as error:
             log.exception("stage_bug")
-            wrapped = ContractError(f"{type(error).__name__}: {error}")
-            _record_failure(runtime, run, wrapped, time.monotonic() - started)
-    return True
+            attempt.record(ContractError(f"{type(error).__name__}: {error}"))
 
 
-def _ingest(runtime: Runtime, run: runs.ClaimedRun, started: float) -> None:
-    _same_code(run, INGEST_CODE_VERSION)
-    with runtime.scratch.temporary_folder() as work_dir:
-        found = ingest(runtime, run, work_dir)
-    with runtime.database.transaction() as connection:
-        runs.hold(connection, run)
-        asset_id = store_ingested(connection, run, found)
-        runs.succeed(
-            connection,
-            run,
-            asset_id=asset_id,
-            outputs={"media": found.sha256},
-            seconds=time.monotonic() - started,
-            device_seconds=0,
-            cpu_seconds=found.usage.by_kind(),
-            notes=(),
-        )
-        advance_items(connection, asset_id, runtime.plans)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One attempt at a claimed stage run."""
 
+    runtime: Runtime
+    run: runs.ClaimedRun
+    keeper: LeaseKeeper
+    stopping: threading.Event
+    started: float = field(default_factory=time.monotonic)
 
-def _stage(runtime: Runtime, run: runs.ClaimedRun, started: float) -> None:
-    spec = STAGES.get(run.stage)
-    if spec is None:
-        raise ConfigurationError(f"this worker knows no stage {run.stage!r}; upgrade it")
-    _same_code(run, spec.code_version)
-    models = RunModels(runtime, run.models)
-    with RunInputs(runtime, run, spec) as inputs:
-        output = spec.run(inputs, build_parameters(spec, run.params), models)
-        stored = store_files(runtime, spec, output, inputs.work_dir)
-        assert run.asset_id is not None  # noqa: S101  RunInputs has checked it
-        with runtime.database.transaction() as connection:
-            # Locks are taken in one order everywhere: the ingest's run, assets, other runs, jobs.
-            lock_asset(connection, run.asset_id)
-            ref = results.RunRef(stage_run_id=run.stage_run_id, asset_id=run.asset_id)
-            write_rows(connection, runtime, ref, stored)
+    def make(self) -> None:
+        """Work the run off. A dependency that is away is waited for, and the work begun again."""
+        failures = 0
+        while True:
+            try:
+                self._make_once()
+            except DatabaseUnavailableError:
+                wait_for_database(self.runtime.database, self.stopping)
+            except StoreUnavailableError:
+                if self._wait_for_stores():
+                    continue
+                failures += 1
+                if failures >= TRIES_IN_PLACE or self.stopping.wait(random_pause(1)):
+                    raise
+            else:
+                return
+
+    def _make_once(self) -> None:
+        if self.run.stage == EXPAND:
+            with self.runtime.database.reading() as connection:
+                listing = Listing.of(connection, self.run.inputs["job"])
+            list_sources(
+                self.runtime,
+                self.run,
+                listing,
+                lambda found, skipped: self.keeper.touch(self.run.token),
+            )
+        elif self.run.stage == INGEST:
+            self._ingest()
+        else:
+            self._stage()
+
+    def _ingest(self) -> None:
+        runtime, run = self.runtime, self.run
+        with runtime.scratch.temporary_folder() as work_dir:
+            found = ingest(runtime, run, work_dir)
+
+        def close(connection: Connection) -> None:
+            runs.hold(connection, run)
+            asset_id = store_ingested(connection, run, found)
             runs.succeed(
                 connection,
                 run,
-                asset_id=run.asset_id,
-                outputs=stored.digests,
-                seconds=time.monotonic() - started,
-                device_seconds=models.device_seconds,
-                cpu_seconds=output.cpu_seconds,
-                notes=output.notes,
+                asset_id=asset_id,
+                outputs={"media": found.sha256},
+                seconds=time.monotonic() - self.started,
+                device_seconds=0,
+                cpu_seconds=found.usage.by_kind(),
+                notes=(),
             )
-            advance_items(connection, run.asset_id, runtime.plans)
-    log.info("stage_done", seconds=round(time.monotonic() - started, 3))
+            advance_items(connection, asset_id, runtime.plans)
 
+        persist(runtime.database, self.stopping, close)
 
-def _same_code(run: runs.ClaimedRun, version: int) -> None:
-    if run.code_version != version:
-        raise ConfigurationError(
-            f"the run was planned for version {run.code_version} of stage {run.stage}, this worker "
-            f"has version {version}: give all workers the same mediaweave and submit again"
-        )
+    def _stage(self) -> None:
+        runtime, run = self.runtime, self.run
+        spec = STAGES.get(run.stage)
+        if spec is None or run.code_version > spec.code_version:
+            self._leave_to_newer()
+            return
+        if run.code_version < spec.code_version:
+            self._supersede()
+            return
+        models = RunModels(runtime, run, lambda: self.keeper.touch(run.token))
+        with RunInputs(runtime, run, spec) as inputs:
+            output = spec.run(inputs, build_parameters(spec, run.params), models)
+            stored = store_files(runtime, spec, output, inputs.work_dir)
+            ref = results.RunRef(stage_run_id=run.stage_run_id, asset_id=inputs.asset_id)
 
-
-def _record_failure(
-    runtime: Runtime, run: runs.ClaimedRun, error: PipelineError, seconds: float
-) -> None:
-    settings = runtime.settings
-    error_class, error_text = type(error).__name__, str(error)
-    log.warning("stage_failed", error_class=error_class, error_text=error_text)
-    try:
-        with runtime.database.transaction() as connection:
-            if run.asset_id is not None and run.stage != INGEST:
-                lock_asset(connection, run.asset_id)
-            if is_retried(error) and run.attempt < settings.max_attempts:
-                runs.postpone(
+            def close(connection: Connection) -> None:
+                # Locks are taken in one order everywhere: ingests, assets, other runs, jobs.
+                lock_asset(connection, ref.asset_id)
+                write_rows(connection, runtime, ref, stored)
+                runs.succeed(
                     connection,
                     run,
-                    error_class=error_class,
-                    error_text=error_text,
-                    pause_seconds=settings.retry_seconds * 2 ** (run.attempt - 1),
+                    asset_id=ref.asset_id,
+                    outputs=stored.digests,
+                    seconds=time.monotonic() - self.started,
+                    device_seconds=models.device_seconds,
+                    cpu_seconds=output.cpu_seconds,
+                    notes=output.notes,
                 )
-                return
-            runs.fail(
-                connection, run, error_class=error_class, error_text=error_text, seconds=seconds
+                advance_items(connection, ref.asset_id, runtime.plans)
+
+            persist(runtime.database, self.stopping, close)
+        log.info("stage_done", seconds=round(time.monotonic() - self.started, 3))
+
+    def _leave_to_newer(self) -> None:
+        """An upgrade is under way: a newer worker will take the run."""
+        log.warning("run_is_of_newer_version", code_version=self.run.code_version)
+        persist(
+            self.runtime.database,
+            self.stopping,
+            lambda connection: runs.postpone(
+                connection,
+                self.run,
+                error_class=ConfigurationError.__name__,
+                error_text=f"version {self.run.code_version} of stage {self.run.stage} needs a "
+                "newer worker than the one that took it: upgrade all workers",
+                pause_seconds=NEWER_PAUSE_SECONDS,
+                counted=False,
+            ),
+        )
+
+    def _supersede(self) -> None:
+        """The run was planned by an older version: put this version's in its place."""
+
+        def close(connection: Connection) -> None:
+            asset_id = self.run.asset_id
+            if asset_id is None:
+                raise ContractError(f"stage run {self.run.stage_run_id} names no asset")
+            lock_asset(connection, asset_id)
+            runs.cancel(
+                connection,
+                self.run,
+                reason=f"planned for version {self.run.code_version} of the stage, which is older",
             )
-            close_failed(connection, runtime, run.stage_run_id)
-    except runs.LeaseLostError:
-        log.warning("lease_lost")
+            advance_items(connection, asset_id, self.runtime.plans)
+
+        log.info("run_superseded", code_version=self.run.code_version)
+        persist(self.runtime.database, self.stopping, close)
+
+    def _wait_for_stores(self) -> bool:
+        runtime, run = self.runtime, self.run
+        uris = [runtime.settings.artifacts_uri]
+        if run.stage == EXPAND:
+            uris += run.inputs["sources"]
+        elif run.stage == INGEST:
+            uris.append(run.inputs["uri"])
+        elif run.asset_id is not None:
+            with runtime.database.reading() as connection:
+                uris += [place.uri for place in runs.locations_of(connection, run.asset_id)]
+        return wait_for_stores(
+            runtime.stores,
+            [normalise_uri(uri) for uri in uris],
+            self.stopping,
+            lambda: self.keeper.touch(run.token),
+        )
+
+    def record(self, error: PipelineError) -> None:
+        """Store why the attempt failed, and what follows from it."""
+        if self.stopping.is_set() and isinstance(error, TransientError):
+            # Not the run's fault: it goes back uncounted.
+            log.info("attempt_given_up", reason=str(error))
+            with self.runtime.database.transaction() as connection:
+                runs.give_back(connection, self.run.token)
+            return
+        log.warning("stage_failed", error_class=type(error).__name__, error_text=str(error))
+        try:
+            persist(self.runtime.database, self.stopping, lambda c: self._record(c, error))
+        except runs.LeaseLostError:
+            log.warning("lease_lost")
+
+    def _record(self, connection: Connection, error: PipelineError) -> None:
+        run, settings = self.run, self.runtime.settings
+        error_class, error_text = type(error).__name__, str(error)
+        if run.asset_id is not None and run.stage != INGEST:
+            lock_asset(connection, run.asset_id)
+        if is_retried(error) and run.attempt < settings.max_attempts:
+            runs.postpone(
+                connection,
+                run,
+                error_class=error_class,
+                error_text=error_text,
+                pause_seconds=random_pause(settings.retry_seconds * 2 ** (run.attempt - 1)),
+            )
+            return
+        runs.fail(
+            connection,
+            run,
+            error_class=error_class,
+            error_text=error_text,
+            seconds=time.monotonic() - self.started,
+        )
+        close_failed(connection, self.runtime, run.stage_run_id)
+
+
+def random_pause(seconds: float) -> float:
+    """About so long, at most an hour: those that failed together come back one by one."""
+    return min(3600.0, seconds) * SystemRandom().uniform(0.5, 1.5)
 
 
 def close_failed(connection: Connection, runtime: Runtime, stage_run_id: int) -> None:
-    """Close the items that a failed run leaves without a way on."""
-    run = connection.execute(
-        select(stage_run.c.stage, stage_run.c.asset_id).where(stage_run.c.id == stage_run_id)
-    ).one()
+    """Close the items, or the job, that a failed run leaves without a way on."""
+    run = connection.execute(select(stage_run).where(stage_run.c.id == stage_run_id)).one()
+    if run.stage == EXPAND:
+        jobs.abandon(
+            connection,
+            run.job_id,
+            "failed",
+            error_class=run.error_class,
+            error_text=run.error_text,
+        )
+        return
     if run.stage != INGEST:
         advance_items(connection, run.asset_id, runtime.plans)
         return

@@ -32,7 +32,7 @@ class RunInputs:
         self._runtime = runtime
         self._run = run
         self._spec = spec
-        self._asset_id = run.asset_id
+        self.asset_id = run.asset_id
         self._stack = ExitStack()
         self.work_dir: Path
 
@@ -45,10 +45,10 @@ class RunInputs:
 
     def info(self) -> MediaInfo:
         with self._runtime.database.reading() as connection:
-            facts = connection.execute(select(asset).where(asset.c.id == self._asset_id)).one()
+            facts = connection.execute(select(asset).where(asset.c.id == self.asset_id)).one()
             query = (
                 select(stream)
-                .where(stream.c.asset_id == self._asset_id)
+                .where(stream.c.asset_id == self.asset_id)
                 .order_by(stream.c.stream_index)
             )
             streams = [
@@ -67,9 +67,7 @@ class RunInputs:
 
     def media(self) -> Path:
         self._declared("media")
-        return self._stack.enter_context(
-            fetched_media(self._runtime, self._asset_id, self.work_dir)
-        )
+        return self._stack.enter_context(fetched_media(self._runtime, self.asset_id, self.work_dir))
 
     def sidecars(self) -> Sequence[SidecarFile]:
         self._declared("sidecars")

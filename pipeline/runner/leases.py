@@ -1,8 +1,10 @@
 """Keeps the leases of the stage runs this process works on."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import structlog
 
@@ -11,6 +13,13 @@ from pipeline.db.engine import Database
 from pipeline.errors import DatabaseUnavailableError
 
 log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class _Held:
+    #: When it last got on, by the monotonic clock, and how much longer than others it may take.
+    progress_at: float
+    allowance_seconds: float
 
 
 class LeaseKeeper:
@@ -22,23 +31,44 @@ class LeaseKeeper:
     def __init__(self, database: Database, lease_seconds: float) -> None:
         self._database = database
         self._lease_seconds = lease_seconds
-        self._held: set[str] = set()
+        self._held: dict[str, _Held] = {}
         self._lock = threading.Condition()
+        self._hurried = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lease-keeper", daemon=True)
         self._thread.start()
 
     @contextmanager
-    def holding(self, token: str) -> Iterator[None]:
-        """Renew ``token``'s lease until the block ends."""
+    def holding(self, token: str, *, allowance_seconds: float = 0) -> Iterator[None]:
+        """Renew ``token``'s lease until the block ends.
+
+        ``allowance_seconds``: how much longer than others it may be silent before it
+        :meth:`stalled`; for work that is bounded otherwise.
+        """
         with self._lock:
-            self._held.add(token)
+            self._held[token] = _Held(time.monotonic(), allowance_seconds)
         try:
             yield
         finally:
             with self._lock:
-                self._held.discard(token)
+                self._held.pop(token, None)
                 self._lock.notify_all()
+
+    def touch(self, token: str) -> None:
+        """The run got on."""
+        with self._lock:
+            if token in self._held:
+                self._held[token].progress_at = time.monotonic()
+
+    def stalled(self, limit_seconds: float) -> list[str]:
+        """Tokens of runs that did not get on for longer than that (and their allowance)."""
+        now = time.monotonic()
+        with self._lock:
+            return [
+                token
+                for token, held in self._held.items()
+                if now - held.progress_at > limit_seconds + held.allowance_seconds
+            ]
 
     @property
     def held(self) -> list[str]:
@@ -46,15 +76,22 @@ class LeaseKeeper:
             return sorted(self._held)
 
     def wait_until_idle(self, timeout_seconds: float) -> bool:
-        """Wait until nothing is held; gives whether that came about in time."""
+        """Wait until nothing is held; gives whether that came about in time, unhurried."""
         with self._lock:
-            return self._lock.wait_for(lambda: not self._held, timeout_seconds)
+            self._lock.wait_for(lambda: self._hurried or not self._held, timeout_seconds)
+            return not self._held
+
+    def hurry(self) -> None:
+        """End :meth:`wait_until_idle` now. May be called by a signal's handler."""
+        with self._lock:
+            self._hurried = True
+            self._lock.notify_all()
 
     def give_back(self) -> int:
         """Queue everything still held for others, uncounted; gives how many runs that were."""
         tokens = self.held
-        for token in tokens:
-            with self._database.transaction() as connection:
+        with self._database.transaction() as connection:
+            for token in tokens:
                 runs.give_back(connection, token)
         return len(tokens)
 

@@ -6,6 +6,7 @@ from pipeline.db.jobs import PlanCache
 from pipeline.media import MediaLimits
 from pipeline.models.pool import ModelPool
 from pipeline.plan.profiles import model_entry
+from pipeline.runner.turns import Turns
 from pipeline.storage.artifacts import ArtifactStore
 from pipeline.storage.s3 import S3Settings
 from pipeline.storage.scratch import ScratchSpace
@@ -27,6 +28,7 @@ class Runtime:
             device=settings.device, lookup=lambda name: model_entry(name, settings)
         )
         self.plans = PlanCache()
+        self.turns = Turns()
         media = settings.media
         self.limits = MediaLimits(
             wall_seconds=media.wall_seconds,

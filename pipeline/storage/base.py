@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -16,13 +17,15 @@ class ObjectInfo:
     """What a store says about an object without reading it.
 
     ``etag`` changes when the content does; it is opaque. ``version`` is ``None`` where the store
-    keeps no versions, and in listings.
+    keeps no versions, and in listings. ``modified_at`` is by the store's clock; ``None`` where that
+    does not tell.
     """
 
     uri: str
     size_bytes: int
     etag: str
     version: str | None = None
+    modified_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +110,13 @@ class ObjectStore(Protocol):
 
     def write_bytes(self, uri: str, data: bytes, media_type: str) -> None:
         """As :meth:`write_file`, from memory."""
+
+    def delete(self, uri: str) -> None:
+        """Remove one object, its newest version where the store keeps versions.
+
+        May be called twice: that there is no such object is no error. The folders of local files
+        stay.
+        """
 
     def check(self, uri: str) -> None:
         """Return if the bucket or folder of ``uri`` can be listed; raise the reason if not."""

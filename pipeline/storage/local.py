@@ -7,6 +7,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from io import BufferedReader
 from pathlib import Path
 
@@ -153,6 +154,20 @@ class LocalStore:
         with replacing(path_of(uri), durable=True) as target:
             target.write(data)
 
+    def delete(self, uri: str) -> None:
+        try:
+            self.head(uri)  # never a folder, a FIFO or a device
+        except ObjectNotFoundError:
+            return
+        try:
+            path_of(uri).unlink(missing_ok=True)
+        except PermissionError as error:
+            raise AccessDeniedError(
+                f"no permission to delete {uri}: check the owner and mode of its folder"
+            ) from error
+        except OSError as error:
+            raise _translate(error, uri) from error
+
     def check(self, uri: str) -> None:
         path = path_of(uri)
         with _translated(uri):
@@ -221,7 +236,16 @@ def _info(uri: str, status: os.stat_result) -> ObjectInfo:
     if not stat.S_ISREG(status.st_mode):
         raise SourceError(f"{uri} is not a regular file")
     etag = f"{status.st_size}-{status.st_mtime_ns}"
-    return ObjectInfo(uri=uri, size_bytes=status.st_size, etag=etag)
+    return ObjectInfo(
+        uri=uri, size_bytes=status.st_size, etag=etag, modified_at=_time_of(status.st_mtime)
+    )
+
+
+def _time_of(seconds: float) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None  # files may say anything, years beyond 9999 too
 
 
 @contextmanager

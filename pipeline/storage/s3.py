@@ -105,6 +105,7 @@ class S3Store:
             size_bytes=answer["ContentLength"],
             etag=answer["ETag"].strip('"'),
             version=answer.get("VersionId"),
+            modified_at=answer.get("LastModified"),
         )
 
     def exists(self, uri: str) -> bool:
@@ -153,6 +154,11 @@ class S3Store:
         bucket, key = _object_of(uri)
         with self._translated(bucket, key) as client:
             client.put_object(Bucket=bucket, Key=key, Body=data, ContentType=media_type)
+
+    def delete(self, uri: str) -> None:
+        bucket, key = _object_of(uri)
+        with self._translated(bucket, key) as client:
+            client.delete_object(Bucket=bucket, Key=key)
 
     def check(self, uri: str) -> None:
         bucket, key = parse_s3_uri(uri)
@@ -241,6 +247,7 @@ def _listed(bucket: str, page: dict[str, Any]) -> Iterator[ObjectInfo]:
             uri=f"{SCHEME}{bucket}/{entry['Key']}",
             size_bytes=entry["Size"],
             etag=entry["ETag"].strip('"'),
+            modified_at=entry.get("LastModified"),
         )
 
 

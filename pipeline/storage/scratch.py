@@ -18,6 +18,8 @@ from pipeline.storage.files import (
 )
 
 _FOLDER = "work-"
+#: How long a folder may be without that name.
+_UNNAMED_SECONDS = 60
 
 
 class ScratchSpace:
@@ -103,6 +105,19 @@ class ScratchSpace:
             shutil.rmtree(folder, ignore_errors=True)
             os.close(descriptor)
 
+    def abandoned(self, *, remove: bool = False) -> list[Path]:
+        """Temporary folders whose process is gone; with ``remove``, those that were removed."""
+        found: list[Path] = []
+        for folder in self._folders.iterdir():
+            if not folder.name.startswith(_FOLDER) and _age_seconds(folder) < _UNNAMED_SECONDS:
+                continue  # about to be locked and to get its name
+            with _locked_if_free(folder) as free:
+                if free:
+                    found.append(folder)
+                    if remove:
+                        shutil.rmtree(folder, ignore_errors=True)
+        return found
+
     def _copy(self, path: Path, kept: Path) -> None:
         with self.temporary_folder() as folder:
             copy = folder / kept.name
@@ -130,6 +145,13 @@ class ScratchSpace:
                 if free:
                     path.unlink(missing_ok=True)
                     total -= size
+
+
+def _age_seconds(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0
 
 
 def _mark_used(path: Path) -> None:

@@ -57,6 +57,9 @@ class Stores:
     def write_bytes(self, uri: str, data: bytes, media_type: str) -> None:
         self._store(uri).write_bytes(uri, data, media_type)
 
+    def delete(self, uri: str) -> None:
+        self._store(uri).delete(uri)
+
     def check(self, uri: str) -> None:
         self._store(uri).check(uri)
 

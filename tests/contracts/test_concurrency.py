@@ -23,7 +23,7 @@ from pipeline.db.migrate import ensure_schema
 from pipeline.errors import InvalidMediaError
 from pipeline.media.results import ChildUsage, ProbeResult
 from pipeline.plan.graph import INGEST
-from pipeline.runner import execute, ingest, intake
+from pipeline.runner import execute, expand, ingest, intake
 from pipeline.runner.leases import LeaseKeeper
 from pipeline.runner.runtime import Runtime
 from pipeline.stages.base import Models, StageInputs, StageOutput, StageSpec
@@ -231,7 +231,7 @@ def test_overlapping_jobs_do_everything_exactly_once(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Small batches: many transactions of the intake between those of the workers.
-    monkeypatch.setattr(intake, "BATCH", 3)
+    monkeypatch.setattr(expand, "BATCH", 3)
     shared = [f"shared {n}" for n in range(5)]
     one = make_folder(tmp_path / "one", [*shared, *(f"one {n}" for n in range(5))])
     two = make_folder(tmp_path / "two", [*reversed(shared), *(f"two {n}" for n in range(5))])

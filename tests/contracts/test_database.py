@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from alembic import command
-from database_rows import add_asset, add_run, rows
-from sqlalchemy import select, text, update
+from database_rows import add_asset, add_job, add_run, rows
+from sqlalchemy import Connection, select, text, update
 
-from pipeline.db import jobs, queries, runs
+from pipeline.db import dispatching, job_control, jobs, queries, runs
 from pipeline.db.bulk import insert_rows
 from pipeline.db.engine import Database, open_database
 from pipeline.db.migrate import alembic_config, ensure_schema, upgrade
@@ -21,9 +21,22 @@ from schemas.types import utc_now
 EMPTY_PLAN = JobPlan(profile="offline", stages={})
 
 
-def claim(database: Database, run_id: int, lease_seconds: float = 60) -> runs.ClaimedRun | None:
+def claim(
+    database: Database, run_id: int, lease_seconds: float = 60, *, alone: bool = False
+) -> runs.ClaimedRun | None:
     with database.transaction() as connection:
-        return runs.claim(connection, run_id, owner="host/1", lease_seconds=lease_seconds)
+        return runs.claim(
+            connection,
+            run_id,
+            owner="host/1",
+            lease_seconds=lease_seconds,
+            max_attempts=3,
+            alone=alone,
+        )
+
+
+def take_due(connection: Connection, queue: str, *, depth: int) -> list[int]:
+    return dispatching.take_due(connection, queue, depth=depth)[0]
 
 
 def run_row(database: Database, run_id: int) -> Any:
@@ -112,8 +125,8 @@ def test_a_lost_lease_fences_the_old_worker_off(database: Database) -> None:
     old = claim(database, run_id, lease_seconds=-1)
     assert old is not None
     with database.transaction() as connection:
-        assert runs.any_lost(connection, [])
-        assert runs.recover_expired(connection, max_attempts=3) == []
+        assert dispatching.any_lost(connection, [])
+        assert dispatching.recover_expired(connection, max_attempts=3) == []
     new = claim(database, run_id)
     assert new is not None
     assert new.attempt == 2
@@ -130,8 +143,8 @@ def test_a_renewed_lease_is_not_recovered(database: Database) -> None:
     assert run is not None
     with database.transaction() as connection:
         runs.renew(connection, [run.token, "other"], lease_seconds=60)
-        assert not runs.any_lost(connection, [])
-        runs.recover_expired(connection, max_attempts=3)
+        assert not dispatching.any_lost(connection, [])
+        dispatching.recover_expired(connection, max_attempts=3)
     assert run_row(database, run_id).state == "running"
 
 
@@ -139,8 +152,8 @@ def test_a_dead_owner_is_recovered_before_its_lease_ends(database: Database) -> 
     run_id = add_run(database, add_asset(database))
     assert claim(database, run_id) is not None
     with database.transaction() as connection:
-        assert runs.running_owners(connection) == {"host/1"}
-        runs.recover_expired(connection, max_attempts=3, dead_owners=["host/1"])
+        assert dispatching.running_owners(connection) == {"host/1"}
+        dispatching.recover_expired(connection, max_attempts=3, dead_owners=["host/1"])
     assert run_row(database, run_id).state == "queued"
 
 
@@ -149,7 +162,7 @@ def test_a_run_that_kills_its_workers_fails_after_its_attempts(database: Databas
     for attempt in (1, 2):
         assert claim(database, run_id, lease_seconds=-1) is not None
         with database.transaction() as connection:
-            failed = runs.recover_expired(connection, max_attempts=2)
+            failed = dispatching.recover_expired(connection, max_attempts=2)
         assert failed == ([run_id] if attempt == 2 else [])
     row = run_row(database, run_id)
     assert (row.state, row.error_class, row.attempt) == ("failed", "AttemptLostError", 2)
@@ -179,10 +192,15 @@ def test_a_postponed_run_waits(database: Database) -> None:
             pause_seconds=60,
         )
     assert claim(database, run_id) is None
+    assert run_row(database, run_id).state == "waiting"
     with database.transaction() as connection:
-        assert runs.take_due(connection, "cpu", depth=9, republish_seconds=300) == []
+        assert not dispatching.any_waking(connection)
+        assert dispatching.wake_waiting(connection) == 0
+        assert take_due(connection, "cpu", depth=9) == []
         connection.execute(update(tables.stage_run).values(not_before=utc_now(-1)))
-        assert runs.take_due(connection, "cpu", depth=9, republish_seconds=300) == [run_id]
+        assert dispatching.any_waking(connection)
+        assert dispatching.wake_waiting(connection) == 1
+        assert take_due(connection, "cpu", depth=9) == [run_id]
 
 
 def test_due_work_is_published_most_urgent_first_and_no_deeper_than_asked(
@@ -195,17 +213,117 @@ def test_due_work_is_published_most_urgent_first_and_no_deeper_than_asked(
     }
     other = add_run(database, asset_id, queue="io")
     with database.transaction() as connection:
-        assert runs.take_due(connection, "cpu", depth=2, republish_seconds=300) == [ids[9], ids[5]]
-        assert runs.take_due(connection, "cpu", depth=2, republish_seconds=300) == []
-        assert runs.take_due(connection, "cpu", depth=3, republish_seconds=300) == [ids[1]]
-        runs.unpublish(connection, [ids[9]])
-        assert runs.take_due(connection, "cpu", depth=3, republish_seconds=300) == [ids[9]]
-        assert runs.take_due(connection, "io", depth=3, republish_seconds=300) == [other]
-    # What the broker lost is due again when it has had its time.
+        assert dispatching.queues_with_due(connection, ["io", "device"]) == ["io"]
+        assert take_due(connection, "cpu", depth=2) == [ids[9], ids[5]]
+        assert take_due(connection, "cpu", depth=2) == []
+        assert take_due(connection, "cpu", depth=3) == [ids[1]]
+        dispatching.unpublish(connection, [ids[9]])
+        assert take_due(connection, "cpu", depth=3) == [ids[9]]
+        assert take_due(connection, "io", depth=3) == [other]
+        assert dispatching.queues_with_due(connection, ["io", "device"]) == []
+
+
+def test_urgent_work_is_published_although_the_broker_is_full_of_other(database: Database) -> None:
+    asset_id = add_asset(database)
+    bulk = [add_run(database, asset_id) for _ in range(3)]
     with database.transaction() as connection:
-        assert runs.queues_with_due(connection, ["io", "device"], 300) == []
-        assert runs.queues_with_due(connection, ["io", "device"], -1) == ["io"]
-        assert runs.take_due(connection, "io", depth=3, republish_seconds=-1) == [other]
+        assert take_due(connection, "cpu", depth=2) == bulk[:2]
+    live = add_run(database, asset_id, priority=1)
+    with database.transaction() as connection:
+        assert take_due(connection, "cpu", depth=2) == [live]
+        assert take_due(connection, "cpu", depth=2) == []
+
+
+def test_jobs_of_one_priority_take_turns(database: Database) -> None:
+    asset_id = add_asset(database)
+    first, second, third = (add_job(database) for _ in range(3))
+    many = [add_run(database, asset_id, job_id=first) for _ in range(6)]
+    few = [add_run(database, asset_id, job_id=second) for _ in range(2)]
+    one = add_run(database, asset_id, job_id=third)
+    with database.transaction() as connection:
+        taken, after = dispatching.take_due(connection, "cpu", depth=3)
+        assert taken == [many[0], few[0], one]
+        more, after = dispatching.take_due(connection, "cpu", depth=5, after=after)
+        assert more == [many[1], few[1]]
+        rest, _ = dispatching.take_due(connection, "cpu", depth=99, after=after)
+        assert rest == many[2:]
+
+
+def test_of_a_held_job_nothing_is_published_or_claimed(database: Database) -> None:
+    asset_id = add_asset(database)
+    held, free = add_job(database, priority=5), add_job(database)
+    of_held = add_run(database, asset_id, job_id=held, priority=5)
+    of_free = add_run(database, asset_id, job_id=free)
+    with database.transaction() as connection:
+        assert job_control.pause(connection, held)
+        assert not job_control.pause(connection, held), "it is paused already"
+        assert take_due(connection, "cpu", depth=9) == [of_free]
+    assert claim(database, of_held) is None
+    with database.transaction() as connection:
+        assert job_control.resume(connection, held)
+        assert not job_control.resume(connection, held)
+        assert take_due(connection, "cpu", depth=9) == [of_held]
+    assert claim(database, of_held) is not None
+
+
+def test_what_the_broker_lost_is_published_again_ever_more_patiently(database: Database) -> None:
+    run_id = add_run(database, add_asset(database))
+
+    def republish_after(age_seconds: float, empty: tuple[str, ...] = ()) -> int:
+        with database.transaction() as connection:
+            take_due(connection, "cpu", depth=9)
+            connection.execute(update(tables.stage_run).values(published_at=utc_now(-age_seconds)))
+            return dispatching.republish(
+                connection, seconds=100, empty_queues=empty, empty_seconds=10
+            )
+
+    assert republish_after(90) == 0
+    assert republish_after(110) == 1
+    assert republish_after(190) == 0, "the second time it takes twice as long"
+    assert republish_after(210) == 1
+    assert republish_after(390) == 0
+    assert republish_after(9, ("cpu",)) == 0
+    assert republish_after(11, ("io",)) == 0
+    assert republish_after(11, ("cpu",)) == 1, "the broker says that it holds nothing"
+    assert republish_after(1e9) == 1
+    assert run_row(database, run_id).republished == 4
+    with database.transaction() as connection:
+        take_due(connection, "cpu", depth=9)
+        assert dispatching.queues_published(connection, -1) == ["cpu"]
+    assert claim(database, run_id) is not None
+    assert run_row(database, run_id).republished == 0
+
+
+def test_what_ran_out_of_memory_or_of_workers_runs_alone(database: Database) -> None:
+    asset_id = add_asset(database)
+    greedy, unlucky = add_run(database, asset_id), add_run(database, asset_id)
+    run = claim(database, greedy)
+    assert run is not None
+    with database.transaction() as connection:
+        runs.postpone(
+            connection,
+            run,
+            error_class="ResourceExhaustedError",
+            error_text="no memory",
+            pause_seconds=0,
+        )
+    assert claim(database, greedy) is None
+    with database.transaction() as connection:
+        assert runs.needs_solitude(connection, greedy, max_attempts=3)
+        assert not runs.needs_solitude(connection, unlucky, max_attempts=3)
+    again = claim(database, greedy, alone=True)
+    assert again is not None
+    assert again.alone
+
+    # A worker that died is no proof against a run, until it is its last attempt.
+    for _ in range(2):
+        assert claim(database, unlucky, lease_seconds=-1) is not None
+        with database.transaction() as connection:
+            dispatching.recover_expired(connection, max_attempts=3)
+    assert claim(database, unlucky) is None
+    last = claim(database, unlucky, alone=True)
+    assert last is not None
+    assert last.attempt == 3
 
 
 def test_a_job_key_is_one_job(database: Database) -> None:
@@ -255,16 +373,21 @@ def test_the_last_item_closes_its_job(database: Database) -> None:
         jobs.add_items(connection, job_id, items)
         jobs.set_item_state(connection, job_id, places[0], "done")
         jobs.close_if_complete(connection, job_id)
-    assert rows(database, "SELECT state FROM v_jobs") == [{"state": "expanding"}]
+    assert rows(database, f"SELECT state FROM v_jobs WHERE job_id = {job_id}") == [
+        {"state": "expanding"}
+    ]
     with database.transaction() as connection:
         jobs.listing_complete(connection, job_id, files_skipped=3)
-    assert rows(database, "SELECT state FROM v_jobs") == [{"state": "running"}]
+    assert rows(database, f"SELECT state FROM v_jobs WHERE job_id = {job_id}") == [
+        {"state": "running"}
+    ]
     with database.transaction() as connection:
         jobs.set_item_state(connection, job_id, places[1], "failed")
         jobs.close_if_complete(connection, job_id)
     assert rows(
         database,
-        "SELECT state, assets_total, assets_done, assets_failed, files_skipped FROM v_jobs",
+        "SELECT state, assets_total, assets_done, assets_failed, files_skipped FROM v_jobs "
+        f"WHERE job_id = {job_id}",
     ) == [
         {"state": "failed", "assets_total": 2, "assets_done": 1, "assets_failed": 1,
          "files_skipped": 3}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text, update
 from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
 from pipeline.config import Settings
@@ -19,8 +19,10 @@ from pipeline.runner.intake import submit
 from pipeline.runner.runtime import Runtime
 from pipeline.stages.base import QUEUES
 from schemas.messages import JobMessage
+from schemas.tables import stage_run
+from schemas.types import utc_now
 from workers.app import RUN_STAGE, check_broker, make_app, queue_name
-from workers.dispatcher import Dispatcher
+from workers.dispatcher import LOST_SECONDS, Dispatcher
 from workers.host import WorkerHost
 
 FILES = 30
@@ -45,7 +47,9 @@ def purge(app: Any, queue: str) -> int:
     """Empty a queue, as an accident would; gives how many messages were lost."""
     with app.connection_for_write() as connection:
         channel = connection.default_channel
-        channel.queue_declare(queue_name(queue), durable=True, auto_delete=False)
+        next(made for made in app.conf.task_queues if made.name == queue_name(queue))(
+            channel
+        ).declare()
         return int(channel.queue_purge(queue_name(queue)) or 0)
 
 
@@ -85,8 +89,12 @@ def test_every_run_arrives_and_is_worked_once(runtime: Runtime, tmp_path: Path) 
 def test_a_doubled_delivery_finds_nothing_to_do(runtime: Runtime, tmp_path: Path) -> None:
     submit_empty_files(runtime, tmp_path / "media", count=1)
     app = make_app(runtime.settings)
+    with runtime.database.reading() as connection:
+        run_id = connection.execute(
+            select(stage_run.c.id).where(stage_run.c.stage == "ingest")
+        ).scalar_one()
     for _ in range(5):
-        app.send_task(RUN_STAGE, args=[1], queue=queue_name("io"))
+        app.send_task(RUN_STAGE, args=[run_id], queue=queue_name("io"))
     with WorkerHost(runtime):
         until(lambda: attempts(runtime) == [1])
         # Behind the five copies in the same queue: when it is done, they have been delivered.
@@ -97,9 +105,9 @@ def test_a_doubled_delivery_finds_nothing_to_do(runtime: Runtime, tmp_path: Path
 
 def test_queues_stay_shallow(runtime: Runtime, tmp_path: Path) -> None:
     submit_empty_files(runtime, tmp_path / "media")
-    dispatcher = Dispatcher(runtime, make_app(runtime.settings), QUEUES)
-    assert dispatcher.publish_due("io") == runtime.settings.queue_depth
-    assert dispatcher.publish_due("io") == 0
+    dispatcher = Dispatcher(runtime, make_app(runtime.settings))
+    assert dispatcher.publish() == runtime.settings.queue_depth, "for one slot, as no worker lives"
+    assert dispatcher.publish() == 0
 
 
 def test_messages_that_the_broker_lost_are_published_again(
@@ -107,14 +115,12 @@ def test_messages_that_the_broker_lost_are_published_again(
 ) -> None:
     submit_empty_files(runtime, tmp_path / "media", count=5)
     app = make_app(runtime.settings)
-    dispatcher = Dispatcher(runtime, app, QUEUES)
-    assert dispatcher.publish_due("io") == 5
+    dispatcher = Dispatcher(runtime, app)
+    assert dispatcher.publish() == 5
     assert purge(app, "io") == 5
+    # Long enough ago that they count as lost if the queue is empty, and no longer.
     with runtime.database.transaction() as connection:
-        connection.execute(
-            text("UPDATE stage_run SET published_at = :past"),
-            {"past": "2020-01-01 00:00:00.000000"},
-        )
+        connection.execute(update(stage_run).values(published_at=utc_now(-LOST_SECONDS - 1)))
     with WorkerHost(runtime):
         until(lambda: attempts(runtime) == [1] * 5)
 
@@ -124,11 +130,15 @@ def test_runs_that_killed_all_their_workers_close_their_job(
 ) -> None:
     submit_empty_files(runtime, tmp_path / "media", count=3)
     last = runtime.settings.max_attempts
+    ingests = select(stage_run.c.id).where(stage_run.c.stage == "ingest")
     with runtime.database.transaction() as connection:
-        connection.execute(text("UPDATE stage_run SET attempt = :n"), {"n": last - 1})
-        for run_id in (1, 2, 3):
-            assert runs.claim(connection, run_id, owner="gone/1", lease_seconds=-1) is not None
-    Dispatcher(runtime, make_app(runtime.settings), QUEUES).recover()
+        connection.execute(update(stage_run).values(attempt=last - 1))
+        for run_id in list(connection.execute(ingests).scalars()):
+            claimed = runs.claim(
+                connection, run_id, owner="gone/1", lease_seconds=-1, max_attempts=last
+            )
+            assert claimed is not None
+    Dispatcher(runtime, make_app(runtime.settings)).recover()
     assert attempts(runtime) == [last] * 3
     with runtime.database.reading() as connection:
         job = connection.execute(text("SELECT state, assets_failed FROM v_jobs")).one()

@@ -1,26 +1,33 @@
 """The commands: each parses its options, calls the code that does the work, and prints."""
 
-import json
-import os
-from datetime import datetime
-from decimal import Decimal
 from importlib import metadata
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from pipeline.config import Settings, load_settings
+from pipeline.config import load_settings
 from pipeline.db import queries
-from pipeline.db.engine import Database, open_database
+from pipeline.db.engine import open_database
 from pipeline.db.migrate import ensure_schema, upgrade
-from pipeline.errors import ConfigurationError
-from pipeline.fusion.taxonomy import load_labels
 from pipeline.telemetry import configure_logging
-from schemas.messages import JobMessage
 from workers.cli import EXIT_FAILED
-from workers.cli.report import print_asset, print_failed, print_jobs, print_rows
+from workers.cli.jobs import jobs_app, retry_failed
+from workers.cli.options import (
+    DatabaseOption,
+    JsonOption,
+    LabelSetOption,
+    LabelsOption,
+    NameOption,
+    PriorityOption,
+    ProfileOption,
+    SetOption,
+    Sources,
+    message_of,
+    open_existing,
+    print_json,
+)
+from workers.cli.report import print_asset, print_rows
+from workers.supervisor import HEARTBEAT_OPTION
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,42 +37,7 @@ app = typer.Typer(
 )
 database_app = typer.Typer(help="Look after the database.", no_args_is_help=True)
 app.add_typer(database_app, name="database")
-
-DatabaseOption = Annotated[
-    str | None,
-    typer.Option(
-        "--database",
-        metavar="URL",
-        help="sqlite:///file.db or postgresql://…; else MEDIAWEAVE_DATABASE, else an embedded one.",
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-Sources = Annotated[
-    list[str], typer.Argument(metavar="SOURCE", help="Files, folders, s3://bucket/prefix.")
-]
-ProfileOption = Annotated[
-    str | None, typer.Option("--profile", metavar="NAME", help="offline, hub, or your own.")
-]
-LabelsOption = Annotated[
-    str | None,
-    typer.Option(
-        "--labels",
-        metavar="LIST|FILE",
-        help="Your own classes: a comma-separated list, or a file with one label per line.",
-    ),
-]
-LabelSetOption = Annotated[
-    str | None,
-    typer.Option("--label-set", metavar="NAME", help="What your classes are stored under."),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="STAGE.NAME=VALUE", help="Override a stage's parameter."),
-]
-PriorityOption = Annotated[
-    int, typer.Option("--priority", min=-100, max=100, help="Higher goes first.")
-]
-NameOption = Annotated[str | None, typer.Option("--name", help="A name for people.")]
+app.add_typer(jobs_app, name="jobs")
 
 
 @app.callback(invoke_without_command=True)
@@ -97,7 +69,7 @@ def run(
     from workers.cli.run import run_job
 
     settings = load_settings(database=database)
-    message = _message(
+    message = message_of(
         sources,
         profile=profile,
         labels=labels,
@@ -128,7 +100,7 @@ def submit(
     from pipeline.runner.runtime import Runtime
 
     settings = load_settings(database=database)
-    message = _message(
+    message = message_of(
         sources,
         profile=profile,
         labels=labels,
@@ -148,7 +120,7 @@ def submit(
     finally:
         runtime.close()
     if as_json:
-        _print_json(row)
+        print_json(row)
     else:
         print(f"job {job_id}: {row['assets_total']} assets, {row['state']}")
 
@@ -163,36 +135,57 @@ def worker(
         int | None, typer.Option("--concurrency", min=1, help="Stage runs worked on at once.")
     ] = None,
 ) -> None:
-    """Work off jobs until stopped (SIGTERM or Ctrl-C; a second one stops at once)."""
+    """Work off jobs until stopped. A process that dies, hangs or needs too much memory is replaced.
+
+    SIGTERM or Ctrl-C lets what runs end, within a set time; a second one gives it back at once.
+    """
     from workers.cli.run import run_worker
 
     settings = load_settings(database=database, concurrency=concurrency)
     raise typer.Exit(run_worker(settings, queues.split(",")))
 
 
+@app.command("worker-process", hidden=True)
+def worker_process(
+    heartbeat_pipe: Annotated[int, typer.Option(HEARTBEAT_OPTION)],
+    queues: Annotated[str, typer.Option("--queues")],
+) -> None:
+    """What `worker` starts, and replaces."""
+    from workers.cli.run import run_worker_process
+
+    raise typer.Exit(run_worker_process(load_settings(), queues.split(","), heartbeat_pipe))
+
+
 @app.command()
-def jobs(
-    job: Annotated[
-        int | None, typer.Argument(min=1, max=2**62, help="One job, with its failures.")
-    ] = None,
+def dispatcher(database: DatabaseOption = None) -> None:
+    """Dispatch, send events and fire schedules without doing the work itself.
+
+    Every worker does that too; this is for machines that keep a cluster going. Any number may run.
+    """
+    from workers.cli.run import run_dispatcher
+
+    raise typer.Exit(run_dispatcher(load_settings(database=database)))
+
+
+@app.command()
+def intake(database: DatabaseOption = None) -> None:
+    """Take in jobs and the events of buckets from queues, and over HTTP, as the settings say."""
+    from workers.intake.process import run_intake
+
+    raise typer.Exit(run_intake(load_settings(database=database)))
+
+
+@app.command()
+def retry(
+    error_class: Annotated[
+        str, typer.Option("--error-class", metavar="X", help="Such as StoreUnavailableError.")
+    ],
+    stage: Annotated[str | None, typer.Option("--stage", help="Only this stage.")] = None,
     database: DatabaseOption = None,
-    limit: Annotated[int, typer.Option("--limit", min=1)] = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """List the newest jobs, or show one."""
-    opened = _open(load_settings(database=database))
-    with opened.reading() as connection:
-        if job is None:
-            rows = queries.jobs_table(connection, limit)
-            _print_json(rows) if as_json else print_jobs(rows)
-            return
-        row = queries.job_row(connection, job)
-        failures = queries.failures(connection, job)
-    if as_json:
-        _print_json({**row, "failures": failures})
-    else:
-        print_jobs([row])
-        print_failed(failures, Console())
+    """Bring back a class of failures, of all jobs: their stage runs are queued again."""
+    retry_failed(load_settings(database=database), None, error_class, stage, as_json=as_json)
 
 
 @app.command()
@@ -206,7 +199,7 @@ def show(
     """Show what was found in assets: shots, tags, classes, captions and text."""
     from pipeline.storage.local import normalise_uri
 
-    opened = _open(load_settings(database=database))
+    opened = open_existing(load_settings(database=database))
     found: list[dict[str, Any]] = []
     missing = []
     with opened.reading() as connection:
@@ -220,7 +213,7 @@ def show(
             tried = queries.failed_ingests(connection, uri)
             missing.append((given, tried))
     if as_json:
-        _print_json(found[0] if len(assets) == 1 and len(found) == 1 else found)
+        print_json(found[0] if len(assets) == 1 and len(found) == 1 else found)
     else:
         for details in found:
             print_asset(details)
@@ -240,9 +233,9 @@ def sql(
     as_json: JsonOption = False,
 ) -> None:
     """Ask the database, read-only; for a machine without a SQL client."""
-    opened = _open(load_settings(database=database))
+    opened = open_existing(load_settings(database=database))
     rows = queries.read_only(opened, query)
-    _print_json(rows) if as_json else print_rows(rows)
+    print_json(rows) if as_json else print_rows(rows)
 
 
 @app.command()
@@ -263,7 +256,7 @@ def search(
         hits = search_shots(runtime, query, limit=limit)
     finally:
         runtime.close()
-    _print_json(hits) if as_json else print_rows(hits)
+    print_json(hits) if as_json else print_rows(hits)
 
 
 @app.command()
@@ -279,7 +272,7 @@ def doctor(
 
     findings = examine(load_settings(database=database), sources or [])
     if as_json:
-        _print_json([finding.as_dict() for finding in findings])
+        print_json([finding.as_dict() for finding in findings])
     else:
         print_findings(findings)
     if any(finding.level == "wrong" for finding in findings):
@@ -292,67 +285,3 @@ def database_upgrade(database: DatabaseOption = None) -> None:
     opened = open_database(load_settings(database=database).database_url)
     upgrade(opened)
     print(f"{opened.display_url} is up to date")
-
-
-def _open(settings: Settings) -> Database:
-    _, is_file, path = settings.database_url.partition("sqlite:///")
-    if is_file and not Path(path).exists():
-        raise ConfigurationError(
-            f"there is no database at {path} yet; `mediaweave run` makes it, or name another "
-            "with --database"
-        )
-    opened = open_database(settings.database_url)
-    ensure_schema(opened)
-    return opened
-
-
-def _message(
-    sources: list[str], *, labels: str | None, overrides: list[str] | None, **fields: Any
-) -> JobMessage:
-    from workers.cli.run import parse_message
-
-    return parse_message(
-        sources=[source if "://" in source else os.path.abspath(source) for source in sources],
-        labels=_labels(labels) if labels is not None else None,
-        parameters=_parameters(overrides or []),
-        **fields,
-    )
-
-
-def _labels(given: str) -> tuple[str, ...]:
-    # os.path answers "no" for a list too long to be a file name; pathlib would raise.
-    found = load_labels(Path(given) if os.path.isfile(given) else given)  # noqa: PTH113
-    for reason in found.dropped:
-        typer.echo(f"mediaweave: {reason}: left out", err=True)
-    return found.labels
-
-
-def _parameters(overrides: list[str]) -> dict[str, dict[str, Any]]:
-    parameters: dict[str, dict[str, Any]] = {}
-    for given in overrides:
-        target, equals, value = given.partition("=")
-        stage, dot, name = target.partition(".")
-        if not (equals and dot and stage and name):
-            raise ConfigurationError(
-                f"--set {given!r}: write STAGE.NAME=VALUE, such as split.min_shot_ms=500"
-            )
-        try:
-            parsed = json.loads(value)
-        except json.JSONDecodeError:
-            parsed = value
-        parameters.setdefault(stage, {})[name] = parsed
-    return parameters
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, indent=2, default=_as_json))
-
-
-def _as_json(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    return str(value)

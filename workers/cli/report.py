@@ -110,6 +110,17 @@ def print_jobs(rows: Sequence[Mapping[str, Any]]) -> None:
     Console().print(table)
 
 
+def print_job_errors(
+    job: Mapping[str, Any], stages: Sequence[Mapping[str, Any]], console: Console
+) -> None:
+    """Why a job's sources could not be listed, and how its stage runs stand."""
+    if job["error_text"]:
+        console.print(f"[red]failed[/] {escape(job['error_text'])} ({job['error_class']})")
+    for row in stages:
+        error = f" ({row['error_class']})" if row["error_class"] else ""
+        console.print(f"  {row['stage']}: {row['runs']} {row['state']}{error}")
+
+
 def print_failed(failures: Sequence[Mapping[str, Any]], console: Console) -> None:
     """A line per failure: where, at which stage, why."""
     for row in failures:

@@ -5,39 +5,31 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
 from rich.console import Console
 
 from pipeline.config import Settings
 from pipeline.db import queries
 from pipeline.db.migrate import ensure_schema
-from pipeline.errors import ConfigurationError, InvalidMessageError
+from pipeline.errors import ConfigurationError
 from pipeline.plan.profiles import resolve_plan
 from pipeline.runner.intake import submit
 from pipeline.runner.runtime import Runtime
 from pipeline.stages.base import QUEUES
 from pipeline.telemetry import configure_logging
 from schemas.messages import JobMessage
+from workers.app import check_broker, make_app
 from workers.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from workers.cli.progress import JobDisplay, JobStatus
 from workers.cli.report import print_failed
 from workers.cli.watch import watch
+from workers.heartbeat import Heartbeat, Watchdog
 from workers.host import WorkerHost
-
-
-def parse_message(**fields: Any) -> JobMessage:
-    """Raises InvalidMessageError saying which field is wrong and why."""
-    try:
-        return JobMessage(**fields)
-    except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        raise InvalidMessageError(f"the job is not valid: {where}: {problem['msg']}") from error
+from workers.services import Services
+from workers.supervisor import supervise
 
 
 def run_job(settings: Settings, message: JobMessage, *, as_json: bool) -> int:
@@ -49,21 +41,22 @@ def run_job(settings: Settings, message: JobMessage, *, as_json: bool) -> int:
     interrupted = threading.Event()
     host = WorkerHost(runtime)
     host.start()
-    with _signals(interrupted), JobDisplay() as display:
+    with _signals(interrupted, host.hurry), JobDisplay() as display:
         job_id = submit(
             runtime,
             message,
             on_progress=display.listing,
             still_wanted=lambda: not interrupted.is_set(),
         )
+        host.wake()
         status = watch(
             runtime.database,
             job_id,
             display,
             still_wanted=lambda: host.alive and not interrupted.is_set(),
         )
-    crashed = not host.alive
-    clean = host.stop(grace_seconds=settings.shutdown_seconds)
+        crashed = not host.alive
+        clean = host.stop(grace_seconds=settings.shutdown_seconds)
     code = _report(runtime, job_id, status, as_json=as_json)
     if crashed and status.state == "running":
         raise ConfigurationError("the worker stopped unexpectedly; its log says why")
@@ -76,38 +69,100 @@ def run_job(settings: Settings, message: JobMessage, *, as_json: bool) -> int:
 
 
 def run_worker(settings: Settings, queues: Sequence[str]) -> int:
-    """Work until a signal says otherwise; gives the exit code."""
+    """Keep a worker process alive until a signal says otherwise; gives the exit code."""
+    check_queues(queues)
+    configure_logging()
+    command = [
+        sys.executable,
+        "-m",
+        "workers.cli",
+        "worker-process",
+        f"--queues={','.join(queues)}",
+    ]
+    if settings.database:
+        # Not as an argument: other users of the machine can read those.
+        os.environ["MEDIAWEAVE_DATABASE"] = settings.database
+    os.environ["MEDIAWEAVE_CONCURRENCY"] = str(settings.concurrency)
+    return supervise(command)
+
+
+def check_queues(queues: Sequence[str]) -> None:
+    """Raises ConfigurationError naming one that does not exist."""
     unknown = sorted(set(queues) - set(QUEUES))
     if unknown:
         raise ConfigurationError(
             f"there is no queue {unknown[0]!r}; known are: {', '.join(QUEUES)}"
         )
+
+
+def run_worker_process(settings: Settings, queues: Sequence[str], heartbeat_pipe: int) -> int:
+    """The process that works, under its supervisor; gives the exit code."""
+    heartbeat = Heartbeat(heartbeat_pipe)
     configure_logging()
     runtime = Runtime(settings)
     ensure_schema(runtime.database)
     stopping = threading.Event()
-    host = WorkerHost(runtime, queues=queues)
-    with _signals(stopping):
+    host = WorkerHost(runtime, queues=queues, with_scheduler=True)
+    watchdog = Watchdog(
+        host.keeper,
+        stall_seconds=settings.stall_seconds,
+        memory_bytes=settings.worker_memory_bytes,
+        on_replace=host.replace,
+        deadline_seconds=settings.shutdown_seconds + 10,
+    )
+    with _signals(stopping, host.hurry):
         host.start()
+        watchdog.start()
+        heartbeat.ready()
         print("mediaweave worker: ready", file=sys.stderr, flush=True)
         while host.alive and not stopping.wait(1):
             pass
+        watchdog.stop()
         crashed = not stopping.is_set()
-        if not host.stop(grace_seconds=settings.shutdown_seconds):
-            os._exit(EXIT_OK)
+        clean = host.stop(grace_seconds=settings.shutdown_seconds)
+    sys.stdout.flush()
+    if not clean:
+        # Threads still hold native code that cannot be interrupted; their work was given back.
+        os._exit(EXIT_OK)
+    runtime.close()
+    return EXIT_FAILED if crashed else EXIT_OK
+
+
+def run_dispatcher(settings: Settings) -> int:
+    """Dispatch, relay events and fire schedules until a signal says otherwise."""
+    configure_logging()
+    runtime = Runtime(settings)
+    ensure_schema(runtime.database)
+    app = make_app(settings)
+    check_broker(app)
+    services = Services(runtime, app, with_scheduler=True)
+    stopping = threading.Event()
+    with _signals(stopping, lambda: None):
+        services.start()
+        print("mediaweave dispatcher: ready", file=sys.stderr, flush=True)
+        while services.alive and not stopping.wait(1):
+            pass
+        crashed = not stopping.is_set()
+        services.stop()
     runtime.close()
     return EXIT_FAILED if crashed else EXIT_OK
 
 
 @contextmanager
-def _signals(stopping: threading.Event) -> Iterator[None]:
-    """The first SIGINT or SIGTERM sets ``stopping``; the second ends the process at once, whose
-    leases the database then takes back."""
+def _signals(stopping: threading.Event, hurry: Callable[[], None]) -> Iterator[None]:
+    """The first SIGINT or SIGTERM sets ``stopping``; the second calls ``hurry``; the third ends the
+    process, whose leases the database then takes back."""
+    came = 0
 
     def handle(number: int, frame: object) -> None:
-        if stopping.is_set():
+        nonlocal came
+        came += 1
+        if came == 1:
+            stopping.set()
+        elif came == 2:
+            hurry()
+        else:
             os._exit(128 + number)
-        stopping.set()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

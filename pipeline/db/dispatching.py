@@ -1,0 +1,326 @@
+"""What the broker is given next, and what is brought back when it or a worker loses something.
+
+A run moves ``waiting`` → ``queued`` → published (``published_at`` is set) → ``running``. Any number
+of dispatchers may do this at once: each takes its rows with conditional updates.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    exists,
+    func,
+    or_,
+    select,
+    tuple_,
+    update,
+)
+
+from pipeline.db.runs import job_is_held, unless_cancelled, unlocked
+from pipeline.errors import AttemptLostError
+from schemas.tables import job, stage_run
+from schemas.types import utc_now
+
+#: Rows moved per statement: enough to be quick, few enough not to block others long.
+BATCH = 1000
+#: Lanes looked at per round; a dispatcher's next round goes on with those after them.
+MAX_LANES = 64
+
+
+def _due(queue: str) -> ColumnElement[bool]:
+    """The condition of ``ix_stage_run_due``: whatever it holds may be published at once."""
+    return and_(
+        stage_run.c.queue == queue,
+        stage_run.c.state == "queued",
+        stage_run.c.published_at.is_(None),
+    )
+
+
+def queues_with_due(connection: Connection, queues: Sequence[str]) -> list[str]:
+    """Those of ``queues`` in which something is due, held back or not; takes no lock."""
+    found = connection.execute(select(*(exists().where(_due(queue)) for queue in queues))).one()
+    return [queue for queue, is_due in zip(queues, found, strict=True) if is_due]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """The due runs of one job in one queue and rank."""
+
+    rank: int
+    job_id: int
+
+
+def next_lane(
+    connection: Connection, queue: str, after: Lane | None, *, within: int | None = None
+) -> Lane | None:
+    """The first lane behind ``after`` (the most urgent of all where it is ``None``), of rank
+    ``within`` if given; lanes of jobs that are held are passed over.
+
+    Each step is one look into the index, however many runs wait in the lanes.
+    """
+    while True:
+        key = tuple_(stage_run.c.dispatch_rank, stage_run.c.job_id)
+        query = select(
+            stage_run.c.dispatch_rank,
+            stage_run.c.job_id,
+            and_(
+                job.c.paused_at.is_(None),
+                job.c.cancelled_at.is_(None),
+            ).label("is_free"),
+        ).join(job, job.c.id == stage_run.c.job_id)
+        query = query.where(_due(queue))
+        if after is not None:
+            query = query.where(key > tuple_(after.rank, after.job_id))
+        if within is not None:
+            query = query.where(stage_run.c.dispatch_rank == within)
+        found = connection.execute(
+            query.order_by(stage_run.c.dispatch_rank, stage_run.c.job_id).limit(1)
+        ).one_or_none()
+        if found is None:
+            return None
+        lane = Lane(rank=found.dispatch_rank, job_id=found.job_id)
+        if found.is_free:
+            return lane
+        after = lane
+
+
+def in_broker(connection: Connection, queue: str) -> dict[int, int]:
+    """How many runs of a queue are published and not claimed, by rank."""
+    query = (
+        select(stage_run.c.dispatch_rank, func.count())
+        .where(
+            stage_run.c.queue == queue,
+            stage_run.c.state == "queued",
+            stage_run.c.published_at.is_not(None),
+        )
+        .group_by(stage_run.c.dispatch_rank)
+    )
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def take_due(
+    connection: Connection, queue: str, *, depth: int, after: Lane | None = None
+) -> tuple[list[int], Lane | None]:
+    """Ids of due runs to publish now, so that about ``depth`` of their rank or a more urgent one
+    are in the broker; they are marked as published.
+
+    Strict by priority: a lane is served only when no more urgent one has anything left. Fair
+    between jobs: the lanes of one rank share the room, beginning behind the lane ``after`` that was
+    served last. Gives the ids and the lane to begin behind next time.
+    """
+    published = in_broker(connection, queue)
+    taken: list[int] = []
+    best = next_lane(connection, queue, None)
+    while best is not None:
+        room = depth - len(taken)
+        room -= sum(count for rank, count in published.items() if rank <= best.rank)
+        if room <= 0:
+            break
+        lanes = _lanes(connection, queue, best, after, limit=min(room, MAX_LANES))
+        share = -(-room // len(lanes))
+        before = len(taken)
+        for lane in lanes:
+            limit = min(share, room - (len(taken) - before))
+            if limit <= 0:
+                break
+            ids = _take_lane(connection, queue, lane, limit)
+            taken += ids
+            if ids:
+                after = lane
+        if len(taken) == before:
+            # Others hold what there is, or it is all taken: on to what is less urgent.
+            best = next_lane(connection, queue, Lane(rank=best.rank, job_id=MAX_ID))
+    return taken, after
+
+
+#: Above every id.
+MAX_ID = 2**63 - 1
+
+
+def _lanes(
+    connection: Connection, queue: str, best: Lane, after: Lane | None, *, limit: int
+) -> list[Lane]:
+    """Lanes of the best rank in turn, the one behind ``after`` first."""
+    lanes: list[Lane] = []
+    begin = after if after is not None and after.rank == best.rank else None
+    lane = next_lane(connection, queue, begin, within=best.rank) if begin else best
+    while lane is not None and len(lanes) < limit:
+        lanes.append(lane)
+        lane = next_lane(connection, queue, lane, within=best.rank)
+    if begin is None or len(lanes) >= limit:
+        return lanes
+    # Round again from the first.
+    lane = best
+    while lane is not None and lane.job_id <= begin.job_id and len(lanes) < limit:
+        lanes.append(lane)
+        lane = next_lane(connection, queue, lane, within=best.rank)
+    return lanes
+
+
+def _take_lane(connection: Connection, queue: str, lane: Lane, limit: int) -> list[int]:
+    picked = (
+        select(stage_run.c.id)
+        .where(
+            _due(queue),
+            stage_run.c.dispatch_rank == lane.rank,
+            stage_run.c.job_id == lane.job_id,
+        )
+        .order_by(stage_run.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    taken = connection.execute(
+        update(stage_run)
+        .where(stage_run.c.id.in_(picked))
+        .values(published_at=utc_now())
+        .returning(stage_run.c.id)
+    )
+    return sorted(taken.scalars())
+
+
+def unpublish(connection: Connection, ids: Sequence[int]) -> None:
+    """The broker did not take these, or nobody did anything with them: they are due at once."""
+    connection.execute(
+        update(stage_run)
+        .where(stage_run.c.id.in_(ids), stage_run.c.state == "queued")
+        .values(published_at=None)
+    )
+
+
+def forget_published(connection: Connection) -> None:
+    """The broker starts empty: whatever was published to an earlier one is due at once."""
+    connection.execute(
+        update(stage_run)
+        .where(stage_run.c.state == "queued", stage_run.c.published_at.is_not(None))
+        .values(published_at=None)
+    )
+
+
+def wake_waiting(connection: Connection) -> int:
+    """Queue the runs whose pause is over; gives how many."""
+    over = unlocked(stage_run.c.state == "waiting", stage_run.c.not_before <= utc_now())
+    woken = connection.execute(
+        update(stage_run)
+        .where(stage_run.c.id.in_(over.limit(BATCH)))
+        .values(state="queued", not_before=None, published_at=None)
+    )
+    return woken.rowcount
+
+
+def any_waking(connection: Connection) -> bool:
+    """Whether :func:`wake_waiting` would find something; takes no lock."""
+    query = select(stage_run.c.id).where(
+        stage_run.c.state == "waiting", stage_run.c.not_before <= utc_now()
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def republish(
+    connection: Connection, *, seconds: float, empty_queues: Sequence[str], empty_seconds: float
+) -> int:
+    """Make runs due again that were published and never claimed; gives how many.
+
+    After ``seconds``, each further time twice as long: a message that merely waits its turn is not
+    doubled every minute. In ``empty_queues``, of which the broker says that they hold nothing,
+    after ``empty_seconds``.
+    """
+    # At most eight doublings: a day, at five minutes to begin with.
+    age = [
+        and_(
+            stage_run.c.republished == times,
+            stage_run.c.published_at < utc_now(-seconds * 2**times),
+        )
+        for times in range(8)
+    ]
+    age.append(
+        and_(stage_run.c.republished >= 8, stage_run.c.published_at < utc_now(-seconds * 2**8))
+    )
+    age.append(
+        and_(
+            stage_run.c.queue.in_(empty_queues),
+            stage_run.c.published_at < utc_now(-empty_seconds),
+        )
+    )
+    lost = unlocked(stage_run.c.state == "queued", stage_run.c.published_at.is_not(None), or_(*age))
+    found = connection.execute(
+        update(stage_run)
+        .where(stage_run.c.id.in_(lost.limit(BATCH)))
+        .values(published_at=None, republished=stage_run.c.republished + 1)
+    )
+    return found.rowcount
+
+
+def queues_published(connection: Connection, older_than_seconds: float) -> list[str]:
+    """Queues with runs that were published some time ago and are not claimed."""
+    query = (
+        select(stage_run.c.queue)
+        .where(
+            stage_run.c.state == "queued",
+            stage_run.c.published_at < utc_now(-older_than_seconds),
+            ~job_is_held(),
+        )
+        .distinct()
+    )
+    return sorted(connection.execute(query).scalars())
+
+
+def _lost(dead_owners: Sequence[str]) -> ColumnElement[bool]:
+    return and_(
+        stage_run.c.state == "running",
+        or_(stage_run.c.lease_expires_at < utc_now(), stage_run.c.lease_owner.in_(dead_owners)),
+    )
+
+
+def any_lost(connection: Connection, dead_owners: Sequence[str]) -> bool:
+    """Whether :func:`recover_expired` would find something; takes no lock."""
+    query = select(stage_run.c.id).where(_lost(dead_owners)).limit(1)
+    return connection.execute(query).first() is not None
+
+
+def recover_expired(
+    connection: Connection, *, max_attempts: int, dead_owners: Sequence[str] = ()
+) -> list[int]:
+    """Queue runs whose worker stopped renewing its lease; one that is out of attempts fails.
+
+    ``dead_owners`` are known to be gone: their leases need not run out. Gives the id of the run
+    that failed for good, if any: the caller closes what waits for it in the same transaction, and
+    calls again until none is left.
+    """
+    lost = _lost(dead_owners)
+    released = {
+        "lease_token": None,
+        "lease_owner": None,
+        "lease_expires_at": None,
+        "published_at": None,
+        "error_class": AttemptLostError.__name__,
+    }
+    failed = connection.execute(
+        update(stage_run)
+        .where(stage_run.c.id.in_(unlocked(lost, stage_run.c.attempt >= max_attempts).limit(1)))
+        .values(
+            state="failed",
+            finished_at=utc_now(),
+            error_text="the worker died or stalled in every attempt at this stage",
+            **released,
+        )
+        .returning(stage_run.c.id)
+    )
+    failed_ids = list(failed.scalars())
+    connection.execute(
+        update(stage_run)
+        .where(stage_run.c.id.in_(unlocked(lost, stage_run.c.attempt < max_attempts)))
+        .values(
+            state=unless_cancelled("queued"),
+            error_text="the worker died or stalled; trying again",
+            **released,
+        )
+    )
+    return failed_ids
+
+
+def running_owners(connection: Connection) -> set[str]:
+    query = select(stage_run.c.lease_owner).where(stage_run.c.state == "running").distinct()
+    return {owner for owner in connection.execute(query).scalars() if owner}

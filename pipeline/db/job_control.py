@@ -1,0 +1,324 @@
+"""Pausing, cancelling and retrying jobs, as rows.
+
+A stage run belongs to the newest job that needs it (``stage_run.job_id``). A job that is held hands
+the runs that others wait for too over to them, so that it never holds up anybody else.
+"""
+
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, true, update
+from sqlalchemy.sql.selectable import ScalarSelect
+
+from pipeline.db import jobs, outbox
+from pipeline.db.runs import unlocked
+from pipeline.errors import ConfigurationError, ContractError, InvalidMediaError, names_of
+from schemas.tables import EXPAND, INGEST, asset, job, job_item, stage_run
+from schemas.types import utc_now
+
+OPEN_JOB_STATES = ("expanding", "running")
+
+
+def lock_job(connection: Connection, job_id: int) -> str:
+    """The job's state, fixed until the transaction ends.
+
+    Raises:
+        ConfigurationError: there is no such job.
+    """
+    query = select(job.c.state).where(job.c.id == job_id).with_for_update(key_share=True)
+    state = connection.execute(query).scalar_one_or_none()
+    if state is None:
+        raise ConfigurationError(f"there is no job {job_id}; `mediaweave jobs list` lists them")
+    return str(state)
+
+
+def pause(connection: Connection, job_id: int) -> bool:
+    """Start nothing more of a job; gives whether it was open and not paused."""
+    paused = connection.execute(
+        update(job)
+        .where(
+            job.c.id == job_id,
+            job.c.state.in_(OPEN_JOB_STATES),
+            job.c.paused_at.is_(None),
+            job.c.cancelled_at.is_(None),
+        )
+        .values(paused_at=utc_now())
+    )
+    return bool(paused.rowcount)
+
+
+def resume(connection: Connection, job_id: int) -> bool:
+    """Go on with a paused job; gives whether it was paused."""
+    resumed = connection.execute(
+        update(job).where(job.c.id == job_id, job.c.paused_at.is_not(None)).values(paused_at=None)
+    )
+    if resumed.rowcount:
+        # Messages that came while it was paused were of no effect.
+        connection.execute(
+            update(stage_run)
+            .where(
+                stage_run.c.id.in_(
+                    unlocked(
+                        stage_run.c.job_id == job_id,
+                        stage_run.c.state == "queued",
+                        stage_run.c.published_at.is_not(None),
+                    )
+                )
+            )
+            .values(published_at=None)
+        )
+    return bool(resumed.rowcount)
+
+
+def _other_job(job_id: int) -> ScalarSelect[int]:
+    """The newest other job that is free and waits for the same asset or ingest."""
+    return (
+        select(func.max(job_item.c.job_id))
+        .select_from(job_item.join(job, job.c.id == job_item.c.job_id))
+        .where(
+            or_(
+                and_(
+                    stage_run.c.stage != INGEST,
+                    job_item.c.asset_id == stage_run.c.asset_id,
+                ),
+                and_(
+                    stage_run.c.stage == INGEST,
+                    job_item.c.ingest_run_id == stage_run.c.id,
+                ),
+            ),
+            job_item.c.state.in_(jobs.OPEN_ITEM_STATES),
+            job_item.c.job_id != job_id,
+            job.c.paused_at.is_(None),
+            job.c.cancelled_at.is_(None),
+        )
+        .correlate(stage_run)
+        .scalar_subquery()
+    )
+
+
+def hand_over(connection: Connection, job_id: int) -> int:
+    """Give unfinished runs that other jobs wait for too to them; gives how many."""
+    other = _other_job(job_id)
+    handed = connection.execute(
+        update(stage_run)
+        .where(
+            stage_run.c.id.in_(
+                unlocked(
+                    stage_run.c.job_id == job_id,
+                    stage_run.c.state.in_(jobs.UNFINISHED_RUN_STATES),
+                    other.is_not(None),
+                )
+            )
+        )
+        .values(job_id=other, published_at=None)
+    )
+    return handed.rowcount
+
+
+def begin_cancelling(connection: Connection, job_id: int) -> bool:
+    """Start nothing more of a job, for good; gives whether it was still open.
+
+    Its items are closed by :func:`cancel_batch`.
+    """
+    if lock_job(connection, job_id) not in OPEN_JOB_STATES:
+        return False
+    connection.execute(
+        update(job)
+        .where(job.c.id == job_id)
+        .values(state="running", cancelled_at=func.coalesce(job.c.cancelled_at, utc_now()))
+    )
+    _cancel_runs(connection, stage_run.c.job_id == job_id, stage_run.c.stage == EXPAND)
+    return True
+
+
+def cancelling(connection: Connection) -> list[int]:
+    """Jobs whose cancelling has begun and not ended."""
+    query = select(job.c.id).where(
+        job.c.state.in_(OPEN_JOB_STATES), job.c.cancelled_at.is_not(None)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def cancel_batch(connection: Connection, job_id: int, limit: int) -> int:
+    """Close up to ``limit`` items and the runs that nobody else waits for; gives how many items.
+
+    What runs at this moment is left to end. When no open item is left the job is ``cancelled``.
+    """
+    query = (
+        select(job_item.c.location_id, job_item.c.asset_id, job_item.c.ingest_run_id)
+        .where(job_item.c.job_id == job_id, job_item.c.state.in_(jobs.OPEN_ITEM_STATES))
+        .order_by(job_item.c.location_id)
+        .limit(limit)
+    )
+    items = list(connection.execute(query))
+    # Locks in the one order: ingests, assets, other runs, jobs. An ingest that ends meanwhile binds
+    # its asset to the item, hence the second look.
+    ingests = sorted(row.ingest_run_id for row in items if row.asset_id is None)
+    _lock(connection, stage_run.c.id, ingests)
+    items = list(connection.execute(query))
+    assets = sorted({row.asset_id for row in items if row.asset_id is not None})
+    _lock(connection, asset.c.id, assets)
+    hand_over(connection, job_id)
+    if items:
+        _cancel_runs(
+            connection,
+            stage_run.c.job_id == job_id,
+            or_(
+                and_(stage_run.c.asset_id.in_(assets), stage_run.c.stage != INGEST),
+                stage_run.c.id.in_([row.ingest_run_id for row in items if row.asset_id is None]),
+            ),
+            only_waiting=True,
+        )
+        closed = [row.location_id for row in items]
+        connection.execute(
+            update(job_item)
+            .where(
+                job_item.c.job_id == job_id,
+                job_item.c.location_id.in_(closed),
+                job_item.c.state.in_(jobs.OPEN_ITEM_STATES),
+            )
+            .values(state="cancelled")
+        )
+        outbox.add_finished_items(connection, job_id, closed)
+    if len(items) < limit and lock_job(connection, job_id) in OPEN_JOB_STATES:
+        connection.execute(
+            update(job).where(job.c.id == job_id).values(state="cancelled", finished_at=utc_now())
+        )
+        outbox.add_finished_job(connection, job_id)
+    return len(items)
+
+
+def _lock(connection: Connection, key: ColumnElement[int], ids: Sequence[int]) -> None:
+    if ids:
+        connection.execute(
+            select(key).where(key.in_(ids)).order_by(key).with_for_update(key_share=True)
+        )
+
+
+def _cancel_runs(
+    connection: Connection, *conditions: ColumnElement[bool], only_waiting: bool = False
+) -> None:
+    states = jobs.UNFINISHED_RUN_STATES[:2] if only_waiting else jobs.UNFINISHED_RUN_STATES
+    connection.execute(
+        update(stage_run)
+        .where(*conditions, stage_run.c.state.in_(states))
+        .values(
+            state="cancelled",
+            finished_at=utc_now(),
+            not_before=None,
+            published_at=None,
+            lease_token=None,
+            lease_owner=None,
+            lease_expires_at=None,
+        )
+    )
+
+
+def failed_runs(
+    connection: Connection,
+    *,
+    job_id: int | None,
+    error_class: str | None,
+    stage: str | None,
+    after: int,
+    limit: int,
+) -> list[int]:
+    """Ids, in order and behind ``after``, of failed runs that items wait in vain for.
+
+    Without ``error_class``: all but those of bad media, which stays bad.
+    """
+    matches = (
+        stage_run.c.error_class == error_class
+        if error_class is not None
+        else stage_run.c.error_class.not_in(names_of(InvalidMediaError))
+    )
+    query = (
+        select(stage_run.c.id)
+        .where(
+            stage_run.c.state == "failed",
+            stage_run.c.id > after,
+            matches,
+            stage_run.c.stage == stage if stage is not None else true(),
+            or_(
+                stage_run.c.stage == EXPAND,
+                select(job_item.c.job_id)
+                .where(
+                    job_item.c.state == "failed",
+                    job_item.c.job_id == job_id if job_id is not None else true(),
+                    or_(
+                        job_item.c.ingest_run_id == stage_run.c.id,
+                        and_(
+                            stage_run.c.stage != INGEST,
+                            job_item.c.asset_id == stage_run.c.asset_id,
+                        ),
+                    ),
+                )
+                .exists(),
+            ),
+        )
+        .order_by(stage_run.c.id)
+        .limit(limit)
+    )
+    if job_id is not None:
+        query = query.where(or_(stage_run.c.stage != EXPAND, stage_run.c.job_id == job_id))
+    return list(connection.execute(query).scalars())
+
+
+def retry_run(connection: Connection, run_id: int, *, job_id: int | None) -> bool:
+    """Queue a failed run anew and open the items, of one job or of all, that failed with its asset
+    or ingest; gives whether it was still failed."""
+    run = connection.execute(select(stage_run).where(stage_run.c.id == run_id)).one()
+    if run.stage == EXPAND:
+        return _retry_listing(connection, run.job_id, run_id)
+    if run.stage == INGEST:
+        _lock(connection, stage_run.c.id, [run_id])
+        items = and_(job_item.c.ingest_run_id == run_id, job_item.c.asset_id.is_(None))
+    elif run.asset_id is not None:
+        _lock(connection, asset.c.id, [run.asset_id])
+        items = job_item.c.asset_id == run.asset_id
+    else:
+        raise ContractError(f"stage run {run_id} of {run.stage} has no asset")
+    opened = connection.execute(
+        update(job_item)
+        .where(
+            items,
+            job_item.c.state == "failed",
+            job_item.c.job_id == job_id if job_id is not None else true(),
+        )
+        .values(state="running" if run.stage != INGEST else "pending", failed_run_id=None)
+        .returning(job_item.c.job_id)
+    )
+    owners = sorted(set(opened.scalars()))
+    if not owners:
+        # Another failed run of the same asset has opened them already.
+        waiting = select(job_item.c.job_id).where(
+            items, job_item.c.state.in_(jobs.OPEN_ITEM_STATES)
+        )
+        owners = sorted(set(connection.execute(waiting).scalars()))
+    if not owners:
+        return False
+    priority = connection.execute(select(job.c.priority).where(job.c.id == owners[-1])).scalar_one()
+    jobs.adopt_run(connection, run_id, job_id=owners[-1], priority=priority)
+    connection.execute(
+        update(job)
+        .where(job.c.id.in_(owners), job.c.state.not_in(OPEN_JOB_STATES))
+        .values(state="running", finished_at=None, cancelled_at=None)
+    )
+    return True
+
+
+def _retry_listing(connection: Connection, job_id: int, run_id: int) -> bool:
+    if lock_job(connection, job_id) != "failed":
+        return False
+    priority = connection.execute(select(job.c.priority).where(job.c.id == job_id)).scalar_one()
+    jobs.adopt_run(connection, run_id, job_id=job_id, priority=priority)
+    connection.execute(
+        update(job_item)
+        .where(job_item.c.job_id == job_id, job_item.c.state == "cancelled")
+        .values(state="pending")
+    )
+    connection.execute(
+        update(job)
+        .where(job.c.id == job_id)
+        .values(state="expanding", finished_at=None, error_class=None, error_text=None)
+    )
+    return True

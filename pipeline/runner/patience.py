@@ -1,0 +1,95 @@
+"""What a dependency that is away costs: time, never an attempt."""
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import structlog
+from sqlalchemy import Connection
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_when_event_set,
+    wait_random_exponential,
+)
+from tenacity.nap import sleep_using_event
+
+from pipeline.db.engine import Database, check_connection
+from pipeline.errors import DatabaseUnavailableError, PipelineError, StoreUnavailableError
+from pipeline.storage.stores import Stores
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+#: Looks at a dependency that is away: soon at first, in the end every half minute or so.
+_WAIT = wait_random_exponential(multiplier=0.5, max=30)
+
+
+def _retrying(stopping: threading.Event, event: str, kind: type[PipelineError]) -> Retrying:
+    def note(state: RetryCallState) -> None:
+        if state.attempt_number == 1 and state.outcome is not None:
+            log.warning(event, reason=str(state.outcome.exception()))
+
+    return Retrying(
+        retry=retry_if_exception_type(kind),
+        wait=_WAIT,
+        stop=stop_when_event_set(stopping),
+        sleep=sleep_using_event(stopping),
+        before_sleep=note,
+        reraise=True,
+    )
+
+
+def persist(database: Database, stopping: threading.Event, write: Callable[[Connection], T]) -> T:
+    """The outcome of ``write`` in a transaction, tried again while the database is away.
+
+    A commit whose answer was lost is tried again too: what ``write`` does must be fenced.
+
+    Raises:
+        DatabaseUnavailableError: it is still away, and ``stopping`` was set.
+    """
+
+    def attempt() -> T:
+        with database.transaction() as connection:
+            return write(connection)
+
+    return _retrying(stopping, "database_away", DatabaseUnavailableError)(attempt)
+
+
+def wait_for_database(database: Database, stopping: threading.Event) -> None:
+    """Return when the database answers. Raises as :func:`persist`."""
+    _retrying(stopping, "database_away", DatabaseUnavailableError)(check_connection, database)
+
+
+def wait_for_stores(
+    stores: Stores,
+    uris: Iterable[str],
+    stopping: threading.Event,
+    on_look: Callable[[], Any] = lambda: None,
+) -> bool:
+    """Return when all the stores of ``uris`` answer; gives whether one did not at first.
+
+    ``on_look`` is called with every look.
+
+    Raises:
+        StoreUnavailableError: one is still away, and ``stopping`` was set.
+    """
+    looks = 0
+
+    def look() -> None:
+        nonlocal looks
+        looks += 1
+        on_look()
+        for uri in uris:
+            try:
+                stores.check(uri)
+            except StoreUnavailableError:
+                raise
+            except PipelineError:
+                # It answers, if only to refuse.
+                continue
+
+    _retrying(stopping, "store_away", StoreUnavailableError)(look)
+    return looks > 1
