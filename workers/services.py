@@ -4,11 +4,25 @@ Every worker process runs them, and ``mediaweave dispatcher`` runs nothing else;
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from celery import Celery
 
 from pipeline.runner.runtime import Runtime
 from workers.dispatcher import Dispatcher
+from workers.relay import Relay
+from workers.scheduler import Scheduler
+
+
+class Service(Protocol):
+    """Threads that do one thing until they are stopped."""
+
+    @property
+    def alive(self) -> bool: ...
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
 
 
 class Services:
@@ -24,13 +38,18 @@ class Services:
         with_scheduler: bool,
     ) -> None:
         self.dispatcher = Dispatcher(runtime, app, queues=queues, slots=slots)
+        self._all: list[Service] = [self.dispatcher, Relay(runtime)]
+        if with_scheduler:
+            self._all.append(Scheduler(runtime))
 
     @property
     def alive(self) -> bool:
-        return self.dispatcher.alive
+        return all(service.alive for service in self._all)
 
     def start(self) -> None:
-        self.dispatcher.start()
+        for service in self._all:
+            service.start()
 
     def stop(self) -> None:
-        self.dispatcher.stop()
+        for service in self._all:
+            service.stop()

@@ -72,11 +72,12 @@ def settle(
     next_fire_at: datetime,
     job_id: int | None = None,
     error_text: str | None = None,
-) -> bool:
-    """Write what came of a fire, and go on to the next time; gives ``False`` where the schedule was
-    removed meanwhile. Once settled a fire stays as it is."""
-    if not _lock(connection, schedule_id):
-        return False
+) -> None:
+    """Write what came of a fire, and go on to the next time, unless the schedule was removed
+    meanwhile. Once settled a fire stays as it is."""
+    lock = select(schedule.c.id).where(schedule.c.id == schedule_id)
+    if connection.execute(lock.with_for_update(key_share=True)).first() is None:
+        return
     add_fire(connection, schedule_id, fire_at)
     connection.execute(
         update(schedule_fire)
@@ -93,12 +94,6 @@ def settle(
         .where(schedule.c.id == schedule_id, schedule.c.next_fire_at <= fire_at)
         .values(next_fire_at=next_fire_at)
     )
-    return True
-
-
-def _lock(connection: Connection, schedule_id: int) -> bool:
-    query = select(schedule.c.id).where(schedule.c.id == schedule_id)
-    return connection.execute(query.with_for_update(key_share=True)).first() is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from pipeline.plan.advance import advance, lock_asset
 from pipeline.plan.fingerprint import fingerprint
 from pipeline.plan.graph import INGEST_CODE_VERSION
 from pipeline.runner.runtime import Runtime
+from pipeline.runner.sweep import WatchedStore
 from pipeline.storage.sources import SkippedFile, SourceItem, expand
 from schemas.plans import JobPlan
 from schemas.tables import INGEST, job, stage_run
@@ -64,7 +65,10 @@ def list_sources(
         StoreUnavailableError: a store cannot be reached.
     """
     found = skipped = 0
-    entries = (entry for source in listing.sources for entry in expand(source, runtime.stores))
+    watched = WatchedStore(runtime.stores) if run.inputs["only_new"] else None
+    entries = (
+        entry for source in listing.sources for entry in expand(source, watched or runtime.stores)
+    )
     for batch in _batches(entries, BATCH):
         items = [entry for entry in batch if isinstance(entry, SourceItem)]
         skipped += sum(1 for entry in batch if isinstance(entry, SkippedFile))
@@ -76,6 +80,8 @@ def list_sources(
         on_progress(found, skipped)
         if not still_wanted():
             return False
+    if watched is not None:
+        watched.retire_unlisted(runtime.database, since=listing.submitted_at)
     with runtime.database.transaction() as connection:
         runs.hold(connection, run)
         runs.succeed(

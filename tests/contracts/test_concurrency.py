@@ -22,13 +22,13 @@ from pipeline.db import jobs
 from pipeline.db.migrate import ensure_schema
 from pipeline.errors import InvalidMediaError
 from pipeline.media.results import ChildUsage, ProbeResult
-from pipeline.plan.graph import INGEST
 from pipeline.runner import execute, expand, ingest, intake
 from pipeline.runner.leases import LeaseKeeper
 from pipeline.runner.runtime import Runtime
 from pipeline.stages.base import Models, StageInputs, StageOutput, StageSpec
 from schemas.messages import JobMessage
 from schemas.records import Caption, Cue, MediaInfo, Shot, StreamRecord, Tag
+from schemas.tables import EXPAND, INGEST
 
 WORKERS = 6
 SPAN = {"shot_index": 0, "start_ms": 0, "end_ms": 1000}
@@ -248,7 +248,7 @@ def test_overlapping_jobs_do_everything_exactly_once(
     assert bench.sql("SELECT DISTINCT state FROM job_item") == ["done"]
     assert bench.calls == dict.fromkeys(("split", "ocr", "speech", "fuse", "caption"), 15)
     runs = bench.sql("SELECT stage, COUNT(*) FROM stage_run GROUP BY stage")
-    assert dict(runs) == {**bench.calls, INGEST: 20}
+    assert dict(runs) == {**bench.calls, EXPAND: 2, INGEST: 20}
     assert bench.sql("SELECT DISTINCT state, attempt FROM stage_run") == [("succeeded", 1)]
     assert bench.sql("SELECT COUNT(*) FROM v_stage_runs WHERE is_head = 1") == [5 * 15]
     assert bench.sql("SELECT DISTINCT text FROM v_captions") == ["plain: ocr plain, speech plain"]

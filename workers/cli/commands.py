@@ -11,6 +11,9 @@ from pipeline.db.engine import open_database
 from pipeline.db.migrate import ensure_schema, upgrade
 from pipeline.telemetry import configure_logging
 from workers.cli import EXIT_FAILED
+from workers.cli.clean import clean
+from workers.cli.dead_letters import dead_letters_app
+from workers.cli.events import events_app
 from workers.cli.jobs import jobs_app, retry_failed
 from workers.cli.options import (
     DatabaseOption,
@@ -27,6 +30,8 @@ from workers.cli.options import (
     print_json,
 )
 from workers.cli.report import print_asset, print_rows
+from workers.cli.schedules import schedules_app
+from workers.cli.sweep import sweep
 from workers.supervisor import HEARTBEAT_OPTION
 
 app = typer.Typer(
@@ -38,6 +43,9 @@ app = typer.Typer(
 database_app = typer.Typer(help="Look after the database.", no_args_is_help=True)
 app.add_typer(database_app, name="database")
 app.add_typer(jobs_app, name="jobs")
+app.add_typer(schedules_app, name="schedule")
+app.add_typer(events_app, name="events")
+app.add_typer(dead_letters_app, name="dead-letters")
 
 
 @app.callback(invoke_without_command=True)
@@ -264,13 +272,18 @@ def doctor(
     sources: Annotated[
         list[str] | None, typer.Argument(metavar="SOURCE", help="Buckets or folders to try.")
     ] = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Check the database, the stores and the queues instead.")
+    ] = False,
     database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check what is installed and what can be reached; exit 1 if something is wrong."""
+    from workers.cli.deep import examine_deeply
     from workers.cli.doctor import examine, print_findings
 
-    findings = examine(load_settings(database=database), sources or [])
+    settings = load_settings(database=database)
+    findings = examine_deeply(settings) if deep else examine(settings, sources or [])
     if as_json:
         print_json([finding.as_dict() for finding in findings])
     else:
@@ -285,3 +298,7 @@ def database_upgrade(database: DatabaseOption = None) -> None:
     opened = open_database(load_settings(database=database).database_url)
     upgrade(opened)
     print(f"{opened.display_url} is up to date")
+
+
+app.command()(sweep)
+app.command()(clean)

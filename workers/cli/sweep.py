@@ -1,6 +1,5 @@
 """``mediaweave sweep``: list a rule's prefix now."""
 
-import json
 from typing import Annotated
 
 import typer
@@ -10,15 +9,13 @@ from pipeline.db import queries
 from pipeline.db.migrate import ensure_schema
 from pipeline.errors import ConfigurationError
 from pipeline.telemetry import configure_logging
+from workers.cli.options import DatabaseOption, JsonOption, print_json
 
 
 def sweep(
     rule: Annotated[str, typer.Argument(metavar="RULE", help="A rule's name in the settings.")],
-    database: Annotated[
-        str | None,
-        typer.Option("--database", metavar="URL", help="The database; else that of the settings."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Submit what is new below a RULE's prefix, and mark as gone what is not there any more.
 
@@ -31,7 +28,7 @@ def sweep(
     settings = load_settings(database=database)
     if rule not in settings.rules:
         known = ", ".join(sorted(settings.rules)) or "none"
-        raise ConfigurationError(f"there is no rule {rule} in the settings (there are: {known})")
+        raise ConfigurationError(f"there is no rule {rule!r} in the settings (there are: {known})")
     message = sweep_message(rule, settings.rules[rule])
     configure_logging(level="WARNING", as_json=False)
     runtime = Runtime(settings)
@@ -43,6 +40,6 @@ def sweep(
     finally:
         runtime.close()
     if as_json:
-        print(json.dumps(row, ensure_ascii=False, indent=2, default=str))
+        print_json(row)
     else:
         print(f"job {job_id}: {message.name}, {message.sources[0]}, {row['state']}")

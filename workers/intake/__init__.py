@@ -1,0 +1,1 @@
+"""Takes work in: messages of a broker, of SQS and over HTTP become jobs."""
