@@ -39,6 +39,11 @@ class JobMessage(BaseModel):
     only_new: bool = Field(
         False, description="Leave out files that were submitted before in their present version."
     )
+    rule: Name | None = Field(
+        None,
+        description="Sweep: the sources are prefixes, of which what this rule of the settings "
+        "takes is submitted; what is known and not there any more is marked as gone.",
+    )
     webhook: Webhook | None = Field(
         None, description="Called when the job ends; its host must be allowed by the settings."
     )

@@ -5,6 +5,8 @@ from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, String, Tabl
 from schemas.tables import metadata
 from schemas.types import Id, Json, UtcDateTime, utc_now
 
+_UNSENT_WEBHOOK = "webhook IS NOT NULL AND sent_at IS NULL AND failed_at IS NULL"
+
 
 def _id() -> Column[int]:
     return Column("id", Id, primary_key=True, autoincrement=True)
@@ -102,5 +104,11 @@ outbox = Table(
         "id",
         sqlite_where=text("sent_at IS NULL AND failed_at IS NULL"),
         postgresql_where=text("sent_at IS NULL AND failed_at IS NULL"),
+    ),
+    Index(
+        "ix_outbox_unsent_webhook",
+        "id",
+        sqlite_where=text(_UNSENT_WEBHOOK),
+        postgresql_where=text(_UNSENT_WEBHOOK),
     ),
 )

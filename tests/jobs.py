@@ -1,16 +1,19 @@
 """A job that the command line has run, and a process in which jobs run without a broker."""
 
+import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from command import Cli, Result
 from sqlalchemy import select, text
 
 from pipeline.config import Settings
+from pipeline.db import runs
 from pipeline.db.migrate import ensure_schema
 from pipeline.models.pool import ModelPool
 from pipeline.runner.execute import execute
-from pipeline.runner.intake import submit
+from pipeline.runner.intake import accept, submit
 from pipeline.runner.leases import LeaseKeeper
 from pipeline.runner.runtime import Runtime
 from schemas.messages import JobMessage
@@ -46,6 +49,41 @@ class Process:
         job_id = submit(self.runtime, JobMessage(sources=sources, **message))
         self.drain()
         return job_id
+
+    def submit(self, *sources: str | Path, **message: Any) -> int:
+        """A job with its items; nothing is worked off. Gives its id."""
+        names = tuple(str(source) for source in sources)
+        return submit(self.runtime, JobMessage(sources=names, **message))
+
+    def accept(self, *sources: str | Path, **message: Any) -> int:
+        """A job whose sources are still to be listed; gives its id."""
+        names = tuple(str(source) for source in sources)
+        return accept(self.runtime, JobMessage(sources=names, **message), origin="queue").job_id
+
+    def claim_next(self) -> str:
+        """Take the next run that is queued; gives its token."""
+        due = select(stage_run.c.id).where(stage_run.c.state == "queued").order_by(stage_run.c.id)
+        with self.runtime.database.transaction() as connection:
+            run = runs.claim(
+                connection,
+                connection.execute(due.limit(1)).scalar_one(),
+                owner="test/1",
+                lease_seconds=60,
+                max_attempts=3,
+            )
+        assert run is not None
+        return run.token
+
+    def give_back(self, token: str) -> None:
+        with self.runtime.database.transaction() as connection:
+            runs.give_back(connection, token)
+
+    def execute_next(self, stopping: threading.Event) -> None:
+        """Execute the next run that is queued, in a worker that may be told to stop."""
+        due = select(stage_run.c.id).where(stage_run.c.state == "queued").order_by(stage_run.c.id)
+        with self.runtime.database.reading() as connection:
+            run_id = connection.execute(due.limit(1)).scalar_one()
+        execute(self.runtime, run_id, self._keeper, stopping)
 
     def drain(self, limit: int | None = None) -> int:
         """Execute what is due until nothing is, or ``limit`` stage runs; gives how many."""

@@ -6,6 +6,8 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from PIL import Image
+
 from pipeline.media import find_ffmpeg
 
 #: Pictures that differ strongly from each other and are not empty.
@@ -90,6 +92,12 @@ def turn_mp4(path: Path, matrix: tuple[int, int, int, int]) -> None:
     at = data.index(b"tkhd") + 44
     data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 0x40000000)
     path.write_bytes(data)
+
+
+def make_picture(path: Path, *, colour: int) -> Path:
+    """A tiny picture; another colour (0-255) is another content."""
+    Image.new("RGB", (16, 16), (colour % 256, 60, 200)).save(path)
+    return path
 
 
 def make_png_claiming(path: Path, *, width: int, height: int) -> Path:

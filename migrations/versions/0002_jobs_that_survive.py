@@ -96,6 +96,14 @@ def upgrade() -> None:
         sqlite_where=sa.text("sent_at IS NULL AND failed_at IS NULL"),
         postgresql_where=sa.text("sent_at IS NULL AND failed_at IS NULL"),
     )
+    op.create_index(
+        "ix_outbox_unsent_webhook",
+        "outbox",
+        ["id"],
+        unique=False,
+        sqlite_where=sa.text("webhook IS NOT NULL AND sent_at IS NULL AND failed_at IS NULL"),
+        postgresql_where=sa.text("webhook IS NOT NULL AND sent_at IS NULL AND failed_at IS NULL"),
+    )
     op.add_column(
         "stage_run", sa.Column("republished", sa.Integer(), server_default="0", nullable=False)
     )
@@ -146,6 +154,7 @@ def downgrade() -> None:
         postgresql_where=sa.text("state = 'queued'"),
     )
     op.drop_column("stage_run", "republished")
+    op.drop_index("ix_outbox_unsent_webhook", table_name="outbox")
     op.drop_index("ix_outbox_unsent", table_name="outbox")
     for name in ("failed_at", "error_text", "not_before", "attempt", "webhook"):
         op.drop_column("outbox", name)

@@ -19,6 +19,8 @@ from pipeline.errors import ConfigurationError, DatabaseUnavailableError
 
 #: How long a writer waits for another; embedded, all writers share one file.
 SQLITE_BUSY_SECONDS = 20
+#: PostgreSQL's code for a write to a standby, or to a server that was made read-only.
+READ_ONLY = "25006"
 
 
 class Database:
@@ -146,7 +148,9 @@ def _sqlite_engine(path: str | None, url: Any) -> Engine:
 def _translated(display_url: str) -> Iterator[None]:
     try:
         yield
-    except (OperationalError, InterfaceError) as error:
+    except DBAPIError as error:
+        if not _is_away(error):
+            raise
         raise DatabaseUnavailableError(
             f"the database {display_url} cannot be used: {_first_line(error)}"
         ) from error
@@ -154,6 +158,15 @@ def _translated(display_url: str) -> Iterator[None]:
         raise DatabaseUnavailableError(
             f"the database {display_url} has no connection to spare: {error}"
         ) from error
+
+
+def _is_away(error: DBAPIError) -> bool:
+    """Whether the database is at fault, for now, and not what was asked of it."""
+    return (
+        isinstance(error, OperationalError | InterfaceError)
+        or error.connection_invalidated
+        or getattr(error.orig, "sqlstate", None) == READ_ONLY
+    )
 
 
 def _first_line(error: DBAPIError) -> str:

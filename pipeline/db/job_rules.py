@@ -15,20 +15,47 @@ ITEMS = (
                     SELECT 1 FROM stage_run r LEFT JOIN job k ON k.id = r.job_id
                     WHERE r.asset_id = i.asset_id AND r.stage <> 'ingest'
                       AND (r.state = 'running'
-                           OR (r.state IN ('waiting', 'queued')
-                               AND (k.id = j.id OR j.paused_at IS NOT NULL
-                                    OR (k.paused_at IS NULL AND k.cancelled_at IS NULL)))))
+                           OR (r.state IN ('waiting', 'queued') AND k.cancelled_at IS NULL)))
               AND NOT EXISTS (
                     SELECT 1 FROM stage_run r LEFT JOIN job k ON k.id = r.job_id
                     WHERE r.id = i.ingest_run_id
                       AND (r.state = 'running'
-                           OR (r.state IN ('waiting', 'queued')
-                               AND (k.id = j.id OR j.paused_at IS NOT NULL
-                                    OR (k.paused_at IS NULL AND k.cancelled_at IS NULL)))))
+                           OR (r.state IN ('waiting', 'queued') AND k.cancelled_at IS NULL)))
         """,
         wrong="Items of running jobs wait, and nothing is queued, waiting or running for them",
         advice="`mediaweave jobs cancel {id}`, and `mediaweave submit` its sources again: what is "
         "done is not repeated",
+    ),
+    Rule(
+        name="held_by_paused_job",
+        severity="late",
+        sql="""
+            SELECT i.job_id AS job, i.location_id AS location
+            FROM job j JOIN job_item i ON i.job_id = j.id
+            WHERE j.state = 'running' AND j.cancelled_at IS NULL AND j.paused_at IS NULL
+              AND i.state IN ('pending', 'running')
+              AND NOT EXISTS (
+                    SELECT 1 FROM stage_run r JOIN job k ON k.id = r.job_id
+                    WHERE r.asset_id = i.asset_id AND r.stage <> 'ingest'
+                      AND (r.state = 'running'
+                           OR (r.state IN ('waiting', 'queued') AND k.paused_at IS NULL)))
+              AND NOT EXISTS (
+                    SELECT 1 FROM stage_run r JOIN job k ON k.id = r.job_id
+                    WHERE r.id = i.ingest_run_id
+                      AND (r.state = 'running'
+                           OR (r.state IN ('waiting', 'queued') AND k.paused_at IS NULL)))
+              AND (EXISTS (
+                    SELECT 1 FROM stage_run r JOIN job k ON k.id = r.job_id
+                    WHERE r.asset_id = i.asset_id AND r.stage <> 'ingest'
+                      AND r.state IN ('waiting', 'queued') AND k.paused_at IS NOT NULL)
+                   OR EXISTS (
+                    SELECT 1 FROM stage_run r JOIN job k ON k.id = r.job_id
+                    WHERE r.id = i.ingest_run_id
+                      AND r.state IN ('waiting', 'queued') AND k.paused_at IS NOT NULL))
+        """,
+        wrong="Items wait for work that is counted as that of another job, which is paused",
+        advice="run again in a minute: a dispatcher hands such work over; if this stays, resume "
+        "the paused job (`mediaweave jobs list --state paused`)",
     ),
     Rule(
         name="item_of_closed_job",

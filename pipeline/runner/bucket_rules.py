@@ -7,8 +7,7 @@ from pydantic import ValidationError
 
 from pipeline.config import RuleOptions
 from pipeline.errors import ConfigurationError
-from pipeline.storage.sidecars import extension_of
-from pipeline.storage.sources import MEDIA_EXTENSIONS
+from pipeline.storage.sources import has_media_extension
 from schemas.messages import JobMessage
 
 
@@ -29,7 +28,7 @@ def rule_for(
 
 
 def rule_message(
-    name: str, rule: RuleOptions, source: str, *, title: str, **fields: Any
+    name: str, rule: RuleOptions, source: str, /, *, title: str, **fields: Any
 ) -> JobMessage:
     """A job of a rule; ``fields`` are further ones of the message.
 
@@ -59,7 +58,7 @@ def _taken_by(rule: RuleOptions, bucket: str, key: str) -> int | None:
     if bucket != rule.bucket or not key.startswith(rule.prefix) or _is_hidden(key, rule.prefix):
         return None
     if not rule.suffixes:
-        return 0 if extension_of(key) in MEDIA_EXTENSIONS else None
+        return 0 if has_media_extension(key) else None
     name = key.lower()
     return max(
         (len(suffix) for suffix in rule.suffixes if name.endswith(suffix.lower())), default=None

@@ -14,9 +14,17 @@ from pipeline.errors import is_reopened
 from pipeline.plan.advance import advance, lock_asset
 from pipeline.plan.fingerprint import fingerprint
 from pipeline.plan.graph import INGEST_CODE_VERSION
+from pipeline.runner.bucket_rules import rule_for
 from pipeline.runner.runtime import Runtime
 from pipeline.runner.sweep import WatchedStore
-from pipeline.storage.sources import SkippedFile, SourceItem, expand
+from pipeline.storage.s3 import parse_s3_uri
+from pipeline.storage.sources import (
+    SkippedFile,
+    SourceItem,
+    expand,
+    expand_object,
+    expand_prefix,
+)
 from schemas.plans import JobPlan
 from schemas.tables import INGEST, job, stage_run
 
@@ -65,9 +73,18 @@ def list_sources(
         StoreUnavailableError: a store cannot be reached.
     """
     found = skipped = 0
-    watched = WatchedStore(runtime.stores) if run.inputs["only_new"] else None
+    rule = run.inputs["rule"]
+    watched = WatchedStore(runtime.stores) if rule is not None else None
     entries = (
-        entry for source in listing.sources for entry in expand(source, watched or runtime.stores)
+        entry
+        for source in listing.sources
+        for entry in (
+            _of_rule(runtime, rule, source, watched)
+            if watched is not None
+            else [expand_object(source, runtime.stores)]
+            if run.inputs["exact"]
+            else expand(source, runtime.stores)
+        )
     )
     for batch in _batches(entries, BATCH):
         items = [entry for entry in batch if isinstance(entry, SourceItem)]
@@ -96,6 +113,19 @@ def list_sources(
         )
         jobs.listing_complete(connection, listing.job_id, skipped)
     return True
+
+
+def _of_rule(
+    runtime: Runtime, rule: str, prefix: str, store: WatchedStore
+) -> Iterator[SourceItem | SkippedFile]:
+    """What lies below a prefix and is taken by this very rule, as an event of it would be."""
+    rules = runtime.settings.rules
+
+    def is_taken(uri: str) -> bool:
+        found = rule_for(rules, *parse_s3_uri(uri))
+        return found is not None and found[0] == rule
+
+    return expand_prefix(prefix, store, is_taken)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, insert, select
 from pipeline.config import Settings
 from pipeline.db import jobs, runs
 from pipeline.db.webhooks import check_webhook
-from pipeline.errors import InvalidMessageError, PipelineError
+from pipeline.errors import ConfigurationError, InvalidMessageError, PipelineError
 from pipeline.plan.advance import register_models
 from pipeline.plan.fingerprint import fingerprint
 from pipeline.plan.graph import STAGES
@@ -146,6 +146,8 @@ class _Prepared:
     def of(cls, message: JobMessage, settings: Settings) -> "_Prepared":
         if message.webhook is not None:
             check_webhook(message.webhook, settings)
+        if message.rule is not None and message.rule not in settings.rules:
+            raise ConfigurationError(f"there is no rule {message.rule!r} in the settings")
         return cls(
             message=message,
             plan=resolve_plan(message, settings),
@@ -174,7 +176,14 @@ def _write(
     accepted = Accepted(job_id=job_id, is_new=is_new)
     if not is_new:
         return accepted, _open_listing(connection, job_id)
-    inputs = {"job": job_id, "sources": list(prepared.sources), "only_new": message.only_new}
+    inputs = {
+        "job": job_id,
+        "sources": list(prepared.sources),
+        "only_new": message.only_new,
+        "rule": message.rule,
+        # An event tells of one object, whatever else begins with its name.
+        "exact": origin == "event",
+    }
     run_id = connection.execute(
         insert(stage_run)
         .values(

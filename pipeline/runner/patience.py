@@ -24,7 +24,7 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 #: Looks at a dependency that is away: soon at first, in the end every half minute or so.
-_WAIT = wait_random_exponential(multiplier=0.5, max=30)
+WAIT = wait_random_exponential(multiplier=0.5, max=30)
 
 
 def _retrying(stopping: threading.Event, event: str, kind: type[PipelineError]) -> Retrying:
@@ -34,7 +34,7 @@ def _retrying(stopping: threading.Event, event: str, kind: type[PipelineError]) 
 
     return Retrying(
         retry=retry_if_exception_type(kind),
-        wait=_WAIT,
+        wait=WAIT,
         stop=stop_when_event_set(stopping),
         sleep=sleep_using_event(stopping),
         before_sleep=note,

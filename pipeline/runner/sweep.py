@@ -34,7 +34,7 @@ def sweep_message(name: str, rule: RuleOptions) -> JobMessage:
         ConfigurationError: the rule is wrong; the message says where.
     """
     source = f"{S3_SCHEME}{rule.bucket}/{rule.prefix}"
-    return rule_message(name, rule, source, title=f"sweep of {name}", only_new=True)
+    return rule_message(name, rule, source, title=f"sweep of {name}", only_new=True, rule=name)
 
 
 class ListedPlaces:

@@ -19,7 +19,16 @@ from pipeline.storage.sidecars import (
     extension_of,
 )
 
-__all__ = ["MEDIA_EXTENSIONS", "SidecarRef", "SkippedFile", "SourceItem", "expand"]
+__all__ = [
+    "MEDIA_EXTENSIONS",
+    "SidecarRef",
+    "SkippedFile",
+    "SourceItem",
+    "expand",
+    "expand_object",
+    "expand_prefix",
+    "has_media_extension",
+]
 
 _VIDEO = "3gp asf avi flv m2ts m4v mkv mov mp4 mpeg mpg mts mxf ogv ts vob webm wmv"
 _AUDIO = "aac ac3 aif aiff flac m4a mka mp3 oga ogg opus wav wma"
@@ -28,9 +37,12 @@ _AUDIO = "aac ac3 aif aiff flac m4a mka mp3 oga ogg opus wav wma"
 MEDIA_EXTENSIONS = IMAGE_EXTENSIONS | {f".{name}" for name in f"{_VIDEO} {_AUDIO}".split()}
 
 
-def expand(
-    source: str, stores: ObjectStore, *, media_extensions: frozenset[str] = MEDIA_EXTENSIONS
-) -> Iterator[SourceItem | SkippedFile]:
+def has_media_extension(name: str) -> bool:
+    """Whether a key, path or URI is taken from folders."""
+    return extension_of(name) in MEDIA_EXTENSIONS
+
+
+def expand(source: str, stores: ObjectStore) -> Iterator[SourceItem | SkippedFile]:
     """Everything to ingest under a source, streamed; memory does not grow with the listing.
 
     A file or key that is named itself is taken whatever its extension. Of a folder or prefix, files
@@ -48,7 +60,7 @@ def expand(
     uri = normalise_uri(source)
     found = False
     try:
-        for entry in _expand(uri, stores, media_extensions):
+        for entry in _expand(uri, stores):
             found = True
             yield entry
     except SourceError:
@@ -57,30 +69,64 @@ def expand(
         yield SourceItem(uri=uri)
 
 
-def _expand(
-    uri: str, stores: ObjectStore, media_extensions: frozenset[str]
+def expand_object(uri: str, stores: ObjectStore) -> SourceItem:
+    """The one object of this very name, whatever else begins like it, with its sidecars.
+
+    One that is not there is given without an ETag: ingesting it fails with the reason, on record.
+    Raises StoreUnavailableError as :func:`expand`.
+    """
+    try:
+        return _named(uri, stores)
+    except SourceError:
+        return SourceItem(uri=uri)
+
+
+def expand_prefix(
+    uri: str, stores: ObjectStore, is_media: Callable[[str], bool] = has_media_extension
 ) -> Iterator[SourceItem | SkippedFile]:
-    skipped: deque[SkippedFile] = deque()
+    """Everything below a prefix exactly as it is written, folder or not; nothing if it is empty.
 
-    def on_skip(skipped_uri: str, reason: str) -> None:
-        if not _is_hidden(skipped_uri, uri):
-            skipped.append(SkippedFile(uri=skipped_uri, reason=reason))
+    ``is_media`` is asked with URIs.
 
-    def is_media(name: str) -> bool:
-        return extension_of(name) in media_extensions
+    Raises:
+        SourceError: it cannot be listed, or not to its end.
+        StoreUnavailableError: the store cannot be reached now.
+    """
+    skipped = _Skipped(uri)
+    yield from skipped.among(stores.list(uri, on_skip=skipped.note), is_media)
 
-    listing = _list(uri, stores, on_skip)
+
+def _expand(uri: str, stores: ObjectStore) -> Iterator[SourceItem | SkippedFile]:
+    skipped = _Skipped(uri)
+    listing = _list(uri, stores, skipped.note)
     first = next(listing, None)
     if first is not None and first.uri == uri and not uri.endswith("/"):
-        yield _named(uri, stores, is_media)
+        yield _named(uri, stores)
         return
     listed = chain([first] if first else [], listing)
-    visible = (i for i in listed if not (_is_hidden(i.uri, uri) or _is_folder_marker(i)))
-    for entry in attach_sidecars(visible, is_media):
-        while skipped:
-            yield skipped.popleft()
-        yield entry
-    yield from skipped
+    yield from skipped.among(listed, has_media_extension)
+
+
+class _Skipped:
+    """What a listing leaves out, given between its items."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._noted: deque[SkippedFile] = deque()
+
+    def note(self, uri: str, reason: str) -> None:
+        if not _is_hidden(uri, self._uri):
+            self._noted.append(SkippedFile(uri=uri, reason=reason))
+
+    def among(
+        self, listed: Iterator[ObjectInfo], is_media: Callable[[str], bool]
+    ) -> Iterator[SourceItem | SkippedFile]:
+        visible = (i for i in listed if not (_is_hidden(i.uri, self._uri) or _is_folder_marker(i)))
+        for entry in attach_sidecars(visible, is_media):
+            while self._noted:
+                yield self._noted.popleft()
+            yield entry
+        yield from self._noted
 
 
 def _list(uri: str, stores: ObjectStore, on_skip: OnSkip) -> Iterator[ObjectInfo]:
@@ -93,13 +139,15 @@ def _list(uri: str, stores: ObjectStore, on_skip: OnSkip) -> Iterator[ObjectInfo
     return stores.list(uri, on_skip=on_skip)
 
 
-def _named(uri: str, stores: ObjectStore, is_media: Callable[[str], bool]) -> SourceItem:
+def _named(uri: str, stores: ObjectStore) -> SourceItem:
     """An object that the user named itself, with the sidecars beside it."""
     info = stores.head(uri)
     sidecars: tuple[SidecarRef, ...] = ()
     if extension_of(uri) not in SIDECAR_EXTENSIONS:
         neighbours = chain([info], _neighbours(uri, stores))
-        for entry in attach_sidecars(neighbours, lambda name: name == uri or is_media(name)):
+        for entry in attach_sidecars(
+            neighbours, lambda name: name == uri or has_media_extension(name)
+        ):
             if entry.uri == uri and isinstance(entry, SourceItem):
                 sidecars = entry.sidecars
     return SourceItem(

@@ -1,5 +1,7 @@
 """The rules about the rows, each provoked: what `mediaweave doctor --deep` says of a database."""
 
+from pathlib import Path
+
 import pytest
 from finished_job import PAST, finish_job
 from query_plans import nested_scans, recorded
@@ -43,6 +45,22 @@ WORKER = (
     "INSERT INTO worker (owner, queues, slots, version, started_at, seen_at) "
     f"VALUES ('h/1', 'device,cpu', 2, '1', '{PAST}', '{PAST}')"
 )
+
+
+def second_job(state: str = "running", **columns: str) -> list[str]:
+    names = "".join(f", {name}" for name in columns)
+    values = "".join(f", {value}" for value in columns.values())
+    return [
+        (
+            "INSERT INTO job (id, name, priority, profile, sources, plan, state, files_skipped, "
+            f"submitted_at{names}) VALUES (2, 'n', 0, 'offline', '[]', '{{}}', '{state}', 0, "
+            f"'{PAST}'{values})"
+        ),
+        (
+            "INSERT INTO job_item (job_id, location_id, asset_id, ingest_run_id, state) "
+            "VALUES (2, 2, 2, 20, 'running')"
+        ),
+    ]
 
 
 #: What is done to a finished database, and what is said of it: the rule, the count, one example,
@@ -115,6 +133,19 @@ CASES = [
     (
         "stuck_item", 1, "job 1 location 2", "mediaweave jobs cancel 1",
         [OPEN_JOB, OPEN_ITEM],
+    ),
+    (
+        "held_by_paused_job",
+        1,
+        "job 2 location 2",
+        "jobs list --state paused",
+        [
+            OPEN_JOB,
+            OPEN_ITEM,
+            QUEUE_CAPTION,
+            *second_job(),
+            f"UPDATE job SET paused_at = '{PAST}' WHERE id = 1",
+        ],
     ),
     (
         "item_of_closed_job", 1, "job 1 location 2", "WHERE job_id = 1",
@@ -199,6 +230,15 @@ def test_every_rule_is_provoked_here() -> None:
     assert len({rule.name for rule in RULES}) == len(RULES)
 
 
+def test_every_rule_is_explained_to_the_operator() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    sections = page.split("### ")
+    for rule in RULES:
+        section = next(part for part in sections if f"`{rule.name}`" in part)
+        wanted = "Rules: `wrong`" if rule.severity == "broken" else "Rules: `note`"
+        assert rule.only_settled or section.startswith(wanted), rule.name
+
+
 @pytest.mark.parametrize(
     ("name", "count", "example", "advice", "statements"), CASES, ids=[case[0] for case in CASES]
 )
@@ -272,31 +312,21 @@ def test_an_item_that_waits_for_its_ingest_is_not_stuck(finished: Database) -> N
     assert [violation.name for violation in look(finished)] == ["stuck_item"]
 
 
-def second_job(state: str = "running", **columns: str) -> list[str]:
-    names = "".join(f", {name}" for name in columns)
-    values = "".join(f", {value}" for value in columns.values())
-    return [
-        (
-            "INSERT INTO job (id, name, priority, profile, sources, plan, state, files_skipped, "
-            f"submitted_at{names}) VALUES (2, 'n', 0, 'offline', '[]', '{{}}', '{state}', 0, "
-            f"'{PAST}'{values})"
-        ),
-        (
-            "INSERT INTO job_item (job_id, location_id, asset_id, ingest_run_id, state) "
-            "VALUES (2, 2, 2, 20, 'running')"
-        ),
-    ]
-
-
-def test_work_that_another_job_holds_up_leaves_an_item_stuck(finished: Database) -> None:
+def test_work_of_a_job_that_was_cancelled_leaves_an_item_stuck(finished: Database) -> None:
     change(finished, OPEN_JOB, OPEN_ITEM, QUEUE_CAPTION, *UNDO_CAPTION, *second_job())
     change(finished, "UPDATE stage_run SET created_at = '2999-01-01 00:00:00'")
     assert look(finished) == []
-    change(finished, f"UPDATE job SET paused_at = '{PAST}' WHERE id = 1")
-    stuck = look(finished)
-    assert [(violation.name, violation.examples) for violation in stuck] == [
-        ("stuck_item", ("job 2 location 2",))
-    ]
+    change(
+        finished,
+        f"UPDATE job SET state = 'cancelled', cancelled_at = '{PAST}', finished_at = '{PAST}' "
+        "WHERE id = 1",
+        "UPDATE job_item SET state = 'cancelled' WHERE job_id = 1",
+    )
+    found = {violation.name: violation.examples for violation in look(finished)}
+    assert found == {
+        "stuck_item": ("job 2 location 2",),
+        "held_by_cancelled_job": ("stage run 23",),
+    }
     change(finished, "UPDATE stage_run SET job_id = 2 WHERE id = 23")
     assert look(finished) == []
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
@@ -263,3 +264,37 @@ def test_missing_artifacts(artifacts: ArtifactStore) -> None:
         artifacts.read_bytes(sha256)
     with pytest.raises(ObjectNotFoundError, match=sha256):
         artifacts.local_path(sha256)
+
+
+def test_delete_removes_one_object_and_may_be_repeated(place: Place) -> None:
+    uri = place.put("d/a.mp4")
+    place.put("d/a.mp4.srt")
+    place.stores.delete(uri)
+    place.stores.delete(uri)
+    assert not place.stores.exists(uri)
+    assert place.names() == ["d/a.mp4.srt"]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_odd_names_can_be_deleted(place: Place, name: str) -> None:
+    place.stores.delete(place.put(name))
+    assert place.names() == []
+
+
+@pytest.mark.parametrize("place", ["local"], indirect=True)
+def test_a_folder_is_never_deleted(place: Place) -> None:
+    place.put("folder/a")
+    with pytest.raises(SourceError, match="is a folder"):
+        place.stores.delete(place.root + "folder")
+    assert place.names() == ["folder/a"]
+
+
+def test_objects_say_when_they_were_stored(place: Place) -> None:
+    before = datetime.now(UTC)
+    uri = place.put("a.mp4")
+    after = datetime.now(UTC)
+    (listed,) = place.stores.list(place.root)
+    for info in (listed, place.stores.head(uri)):
+        assert info.modified_at is not None
+        # Some stores give whole seconds, and servers have clocks of their own.
+        assert before - timedelta(seconds=5) <= info.modified_at <= after + timedelta(seconds=5)

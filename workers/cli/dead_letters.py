@@ -10,9 +10,10 @@ from pipeline.config import load_settings
 from pipeline.db import dead_letters
 from pipeline.db.engine import Database
 from pipeline.errors import ConfigurationError
+from pipeline.telemetry import configure_logging
 from workers.cli import EXIT_FAILED
 from workers.cli.options import DatabaseOption, JsonOption, open_existing, print_json
-from workers.cli.report import escape, print_rows
+from workers.cli.report import print_rows
 
 dead_letters_app = typer.Typer(
     help="Messages that could not be taken, with the reason.", no_args_is_help=True
@@ -42,8 +43,8 @@ def show_letter(letter: Id, database: DatabaseOption = None, as_json: JsonOption
     if as_json:
         print_json(row)
         return
-    print(f"{row['received_at'].isoformat()}  {row['origin']}: {escape(row['reason'])}\n")
-    print(row["body"])
+    print(f"{row['received_at'].isoformat()}  {row['origin']}: {_printable(row['reason'])}\n")
+    print(_printable(row["body"]))
 
 
 @dead_letters_app.command("retry")
@@ -52,6 +53,7 @@ def retry_letters(letters: Ids, database: DatabaseOption = None) -> None:
     from pipeline.runner.runtime import Runtime
     from workers.intake.handler import REFUSED_ERRORS, Incoming, bounded_key, handle
 
+    configure_logging(level="WARNING", as_json=False)
     settings = load_settings(database=database)
     refused = False
     with _database(settings.database_url) as opened:
@@ -69,7 +71,7 @@ def retry_letters(letters: Ids, database: DatabaseOption = None) -> None:
                     handle(runtime, incoming)
                 except REFUSED_ERRORS as error:
                     refused = True
-                    typer.echo(f"{letter}: {escape(str(error))}", err=True)
+                    typer.echo(f"{letter}: {_printable(str(error))}", err=True)
                     continue
                 with opened.transaction() as connection:
                     dead_letters.remove(connection, letter)
@@ -112,3 +114,8 @@ def _missing(letter: int) -> ConfigurationError:
     return ConfigurationError(
         f"there is no dead letter {letter}; `mediaweave dead-letters list` lists them"
     )
+
+
+def _printable(text: str) -> str:
+    """Text of strangers for a terminal: its lines, but no control characters."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)

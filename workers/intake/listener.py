@@ -46,9 +46,10 @@ class Listener(ABC):
         self._stopping.set()
 
     def join(self, timeout: float) -> bool:
-        """Wait for the message at hand; gives whether the thread has ended."""
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+        """Wait for the message at hand; gives whether nothing runs any more."""
+        if self.alive:
+            self._thread.join(timeout)
+        return not self.alive
 
     @abstractmethod
     def _prepare(self) -> None:

@@ -1,16 +1,24 @@
 """The OpenAPI document of the HTTP intake, made of the models that the code itself uses."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib import metadata
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 
 from schemas.export import EXAMPLE, MessageSchema
 from schemas.messages import JobMessage
 
 Document = dict[str, Any]
+
+
+def _in_utc(moment: datetime) -> datetime:
+    # SQLite's views give UTC without saying so, PostgreSQL's give the session's zone.
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+Moment = Annotated[datetime, AfterValidator(_in_utc)]
 
 
 class JobAnswer(BaseModel):
@@ -28,8 +36,8 @@ class JobState(BaseModel):
     job_id: int
     name: str
     priority: int
-    submitted_at: datetime
-    finished_at: datetime | None
+    submitted_at: Moment
+    finished_at: Moment | None
     assets_total: int
     assets_done: int
     assets_failed: int

@@ -4,6 +4,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from io import BufferedReader
 from pathlib import Path
 
@@ -220,3 +221,10 @@ def test_what_may_not_be_read_is_denied(unprivileged: Path) -> None:
             STORE.write_bytes(uri_of(closed / "new"), b"", "text/plain")
     finally:
         closed.chmod(0o700)
+
+
+def test_a_year_that_no_calendar_has_is_no_time() -> None:
+    """Some file systems keep such times; this one may not."""
+    assert local._time_of(253_402_300_800) is None
+    assert local._time_of(-1e20) is None
+    assert local._time_of(0) == datetime(1970, 1, 1, tzinfo=UTC)

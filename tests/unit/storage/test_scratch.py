@@ -140,3 +140,22 @@ def test_other_processes_and_their_death_are_respected(tmp_path: Path) -> None:
         assert not folder.exists()
     put(space, "c", 10, used_at=3)
     assert kept(space, "a", "b", "c") == ["c"]
+
+
+def test_folders_of_dead_processes_are_told_from_those_in_use(tmp_path: Path) -> None:
+    space = ScratchSpace(tmp_path, max_bytes=0)
+    with space.temporary_folder() as used:
+        left = tmp_path / "tmp" / "work-left"
+        left.mkdir()
+        (left / "file").write_bytes(b"123")
+        unnamed = tmp_path / "tmp" / "new-old"
+        unnamed.mkdir()
+        os.utime(unnamed, (0, 0))
+        (tmp_path / "tmp" / "new-young").mkdir()
+        assert sorted(space.abandoned()) == [unnamed, left]
+        assert sorted(space.abandoned(remove=True)) == [unnamed, left]
+        assert space.abandoned() == []
+        assert sorted(path.name for path in (tmp_path / "tmp").iterdir()) == [
+            "new-young",
+            used.name,
+        ]

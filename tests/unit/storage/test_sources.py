@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from servers import S3Server
 
+from pipeline.errors import ObjectNotFoundError
 from pipeline.storage.base import ObjectInfo, stem_of
-from pipeline.storage.local import LocalStore
+from pipeline.storage.local import LocalStore, normalise_uri
 from pipeline.storage.s3 import S3Settings
 from pipeline.storage.sidecars import (
     IMAGE_EXTENSIONS,
@@ -20,7 +21,12 @@ from pipeline.storage.sidecars import (
     attach_sidecars,
     extension_of,
 )
-from pipeline.storage.sources import MEDIA_EXTENSIONS, expand
+from pipeline.storage.sources import (
+    MEDIA_EXTENSIONS,
+    expand,
+    expand_object,
+    expand_prefix,
+)
 from pipeline.storage.stores import Stores
 
 
@@ -170,9 +176,30 @@ def test_a_folder_takes_media_by_extension(folder: Path) -> None:
     }
 
 
-def test_extensions_can_be_chosen(folder: Path) -> None:
-    entries = expand(str(folder), LocalStore(), media_extensions=frozenset({".mov"}))
+def test_of_a_prefix_what_is_media_can_be_chosen(folder: Path) -> None:
+    entries = expand_prefix(
+        normalise_uri(str(folder)), LocalStore(), lambda uri: uri.endswith("/b.MOV")
+    )
     assert [Path(e.uri).name for e in entries if isinstance(e, SourceItem)] == ["b.MOV"]
+
+
+def test_a_prefix_that_cannot_be_listed_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ObjectNotFoundError):
+        list(expand_prefix(normalise_uri(str(tmp_path / "gone")), LocalStore()))
+
+
+def test_a_prefix_is_no_folder_and_an_object_no_prefix(moto_s3: S3Server) -> None:
+    bucket = moto_s3.create_bucket()
+    for key in ("in/a.mp4", "inbox.mp4", "clip.mp4/part.mp4", "gone.mp4.old.mp4"):
+        moto_s3.client.put_object(Bucket=bucket, Key=key, Body=b"x")
+    stores = Stores(S3Settings(endpoint_url=moto_s3.endpoint_url))
+    listed = [entry.uri for entry in expand_prefix(f"s3://{bucket}/in", stores)]
+    assert listed == [f"s3://{bucket}/in/a.mp4", f"s3://{bucket}/inbox.mp4"]
+    assert list(expand_prefix(f"s3://{bucket}/nothing", stores)) == []
+    for key in ("clip.mp4", "gone.mp4"):
+        item = expand_object(f"s3://{bucket}/{key}", stores)
+        assert (item.uri, item.etag) == (f"s3://{bucket}/{key}", None), "it is not there"
+    assert expand_object(f"s3://{bucket}/inbox.mp4", stores).etag is not None
 
 
 @pytest.mark.parametrize(

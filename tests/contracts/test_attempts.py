@@ -1,0 +1,217 @@
+"""What follows from each class of error, and from workers of two versions at once."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jobs import Process
+from sqlalchemy import text
+from tenacity import wait_none
+
+from pipeline.errors import (
+    ContractError,
+    DatabaseUnavailableError,
+    InvalidMediaError,
+    PipelineError,
+    ResourceExhaustedError,
+    StoreUnavailableError,
+)
+from pipeline.plan.graph import STAGES
+from pipeline.runner import execute, patience
+from pipeline.stages.base import Models, StageInputs, StageOutput
+
+RunStage = Callable[[StageInputs, Any, Models], StageOutput]
+SPLIT = (
+    "SELECT state, attempt, error_class FROM stage_run WHERE stage = 'split' ORDER BY code_version"
+)
+
+
+@pytest.fixture
+def job(process: Process, folder: Callable[..., Path]) -> int:
+    """A picture whose ingest is done and whose split is due."""
+    made = process.submit(folder("media", "a.png"))
+    assert process.drain(limit=1) == 1
+    return made
+
+
+@pytest.fixture
+def split(monkeypatch: pytest.MonkeyPatch) -> Callable[[RunStage], None]:
+    """Puts another function in the place of the split stage."""
+
+    def put(run: RunStage) -> None:
+        monkeypatch.setitem(STAGES, "split", replace(STAGES["split"], run=run))  # type: ignore[arg-type]
+
+    return put
+
+
+def failing(*errors: Exception) -> tuple[RunStage, list[int]]:
+    """The split stage, whose first calls fail; and the numbers of its calls so far."""
+    real, calls = STAGES["split"].run, list[int]()
+
+    def run(inputs: StageInputs, params: Any, models: Models) -> StageOutput:
+        calls.append(len(calls) + 1)
+        if len(calls) <= len(errors):
+            raise errors[len(calls) - 1]
+        return real(inputs, params, models)
+
+    return run, calls
+
+
+def rows(process: Process) -> list[tuple[Any, ...]]:
+    return [tuple(row.values()) for row in process.sql(SPLIT)]
+
+
+@pytest.mark.parametrize("error", [InvalidMediaError("bad bytes"), ContractError("we are wrong")])
+@pytest.mark.usefixtures("job")
+def test_bad_input_and_our_own_bugs_are_not_tried_again(
+    process: Process, split: Callable[[RunStage], None], error: PipelineError
+) -> None:
+    run, calls = failing(error)
+    split(run)
+    process.drain()
+    assert rows(process) == [("failed", 1, type(error).__name__)]
+    assert calls == [1]
+    assert process.sql("SELECT state, assets_failed FROM v_jobs") == [
+        {"state": "failed", "assets_failed": 1}
+    ]
+
+
+@pytest.mark.usefixtures("job")
+def test_an_exception_nobody_expected_is_a_bug_of_ours(
+    process: Process, split: Callable[[RunStage], None]
+) -> None:
+    split(failing(KeyError("shots"))[0])
+    process.drain()
+    assert process.sql(
+        "SELECT error_class, error_text FROM v_stage_runs WHERE stage = 'split'"
+    ) == [{"error_class": "ContractError", "error_text": "KeyError: 'shots'"}]
+
+
+@pytest.mark.usefixtures("job")
+def test_what_ran_out_of_resources_is_tried_again_alone(
+    process: Process, split: Callable[[RunStage], None]
+) -> None:
+    run, calls = failing(ResourceExhaustedError("no memory"))
+    begun, others = threading.Event(), list[threading.Thread]()
+
+    def share() -> None:
+        with process.runtime.turns.shared():
+            begun.set()
+
+    def watched(inputs: StageInputs, params: Any, models: Models) -> StageOutput:
+        if calls:
+            # Nobody else gets a turn while this one runs.
+            thread = threading.Thread(target=share)
+            thread.start()
+            assert not begun.wait(0.1)
+            others.append(thread)
+        return run(inputs, params, models)
+
+    split(watched)
+    process.drain(limit=2)
+    assert rows(process) == [("succeeded", 2, None)]
+    (other,) = others
+    other.join(60)
+    assert begun.is_set(), "and then it is the other's turn"
+
+
+@pytest.mark.usefixtures("job")
+def test_a_store_that_answers_but_fails_us_is_asked_again_in_place(
+    process: Process, split: Callable[[RunStage], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execute, "random_pause", lambda seconds: 0)
+    away = StoreUnavailableError("503")
+    run, calls = failing(*[away] * execute.TRIES_IN_PLACE)
+    split(run)
+    process.drain(limit=1)
+    assert rows(process) == [("queued", 1, "StoreUnavailableError")]
+    assert calls == [1, 2, 3]
+    process.drain(limit=1)
+    assert rows(process) == [("succeeded", 2, None)]
+
+
+@pytest.mark.usefixtures("job")
+def test_a_store_that_is_away_costs_no_attempt(
+    process: Process, split: Callable[[RunStage], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "WAIT", wait_none())
+    looks = []
+
+    def check(uri: str) -> None:
+        if uri.endswith("/artifacts"):
+            looks.append(uri)
+        if len(looks) % 4:
+            raise StoreUnavailableError("connection refused")
+
+    monkeypatch.setattr(process.runtime.stores, "check", check)
+    run, calls = failing(*[StoreUnavailableError("connection refused")] * 8)
+    split(run)
+    process.drain(limit=1)
+    assert rows(process) == [("succeeded", 1, None)]
+    assert len(calls) == 9
+
+
+@pytest.mark.usefixtures("job")
+def test_a_worker_that_stops_while_it_waits_gives_the_run_back(
+    process: Process, split: Callable[[RunStage], None]
+) -> None:
+    stopping = threading.Event()
+
+    def run(inputs: StageInputs, params: Any, models: Models) -> StageOutput:
+        stopping.set()
+        raise StoreUnavailableError("away")
+
+    split(run)
+    process.execute_next(stopping)
+    assert rows(process) == [("queued", 0, None)]
+
+
+@pytest.mark.usefixtures("job")
+def test_a_database_that_is_away_at_the_end_costs_nothing(
+    process: Process, split: Callable[[RunStage], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, calls = failing()
+    split(run)
+    write, failures = execute.write_rows, []
+
+    def write_rows(*arguments: Any) -> None:
+        write(*arguments)
+        if len(failures) < 3:
+            failures.append(1)
+            raise DatabaseUnavailableError("the server closed the connection")
+
+    monkeypatch.setattr(execute, "write_rows", write_rows)
+    process.drain(limit=1)
+    assert rows(process) == [("succeeded", 1, None)]
+    assert calls == [1], "only the transaction was tried again"
+
+
+def test_a_run_planned_by_an_older_version_is_superseded(
+    process: Process, job: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer = replace(STAGES["split"], code_version=STAGES["split"].code_version + 1)
+    monkeypatch.setitem(STAGES, "split", newer)  # type: ignore[arg-type]
+    process.drain(limit=2)
+    assert rows(process) == [("cancelled", 1, None), ("succeeded", 1, None)]
+    versions = process.sql("SELECT state, code_version FROM stage_run WHERE stage = 'split' "
+                           "ORDER BY code_version")  # fmt: skip
+    assert versions[1]["code_version"] == newer.code_version
+    assert process.sql("SELECT DISTINCT job_id FROM stage_run") == [{"job_id": job}]
+
+
+@pytest.mark.usefixtures("job")
+def test_a_run_planned_by_a_newer_version_is_left_to_newer_workers(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = replace(STAGES["split"], code_version=STAGES["split"].code_version - 1)
+    with monkeypatch.context() as patch:
+        patch.setitem(STAGES, "split", older)  # type: ignore[arg-type]
+        assert process.drain(limit=1) == 1
+    assert rows(process) == [("waiting", 0, "ConfigurationError")]
+    with process.runtime.database.transaction() as connection:
+        connection.execute(text("UPDATE stage_run SET state = 'queued' WHERE state = 'waiting'"))
+    process.drain(limit=1)
+    assert rows(process) == [("succeeded", 1, None)]
