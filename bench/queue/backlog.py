@@ -3,7 +3,7 @@
 import json
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from sqlalchemy import Connection, select, text
 
@@ -91,11 +91,12 @@ def _add_rows(connection: Connection, job_id: int, assets: int, *, is_live: bool
     first = _reserve(connection, "asset", assets)
     if _reserve(connection, "location", assets) != first:
         raise ContractError("assets and locations must have the same ids")
-    values = {
+    run = _reserve(connection, "stage_run", assets)
+    values: dict[str, Any] = {
         "first": first,
         "last": first + assets - 1,
         "ingest": _reserve(connection, "stage_run", assets),
-        "run": _reserve(connection, "stage_run", assets),
+        "run": run,
         "job": job_id,
         "rank": rank,
         "stage": stage.name,
@@ -117,7 +118,7 @@ def _add_rows(connection: Connection, job_id: int, assets: int, *, is_live: bool
         used = {name: value for name, value in values.items() if f":{name}" in statement}
         connection.execute(text(statement), used)
     connection.execute(text("SET LOCAL session_replication_role = origin"))
-    return int(values["run"])
+    return run
 
 
 def _reserve(connection: Connection, table: str, count: int) -> int:
@@ -156,7 +157,7 @@ class Backlog:
     size: int
     url: str
     database: Database
-    job_id: int | None
+    job_id: int
 
     def restore(self) -> None:
         """Undo what workers did to the bulk job: as many wait as in the beginning."""
@@ -202,7 +203,7 @@ class Backlogs:
         if size not in self._made:
             note(f"making a backlog of {size:,}")
             url, database = self._stack.enter_context(self._site.database())
-            job_id = add_job(database, size) if size else None
+            job_id = add_job(database, size)
             settle(database)
             self._made[size] = Backlog(size=size, url=url, database=database, job_id=job_id)
         return self._made[size]

@@ -6,6 +6,7 @@ for; CPU time is of our processes only. So the verdict is by CPU time; wall time
 """
 
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 
 from bench.queue.backlog import Backlog, Backlogs
@@ -70,7 +71,7 @@ def _cost(site: Site, backlog: Backlog) -> Cost:
     with Crew.of_workers(site, backlog.url) as crew:
         looks: list[tuple[int, float, float]] = []
         for count in (WARM_UP, WARM_UP + TIMED):
-            wait_until(lambda count=count: succeeded(database, job_id) >= count, f"run {count}")
+            wait_until(partial(_has_done, backlog, count), f"the end of run {count}")
             looks.append(
                 (succeeded(database, job_id), crew.cpu_seconds, site.database_cpu_seconds())
             )
@@ -82,6 +83,10 @@ def _cost(site: Site, backlog: Backlog) -> Cost:
         workers=(workers_after - workers) * each,
         database=(server_after - server) * each,
     )
+
+
+def _has_done(backlog: Backlog, count: int) -> bool:
+    return succeeded(backlog.database, backlog.job_id) >= count
 
 
 def _medians(costs: list[Cost]) -> Cost:

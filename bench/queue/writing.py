@@ -99,8 +99,8 @@ def _compare(
                 seen=ratio,
                 met=ratio >= ASKED,
                 notes=(
-                    f"{median(ours):,.0f} / {median(theirs):,.0f} rows/s; "
-                    f"with the digests and the labels' ids of a stage run {median(whole):,.0f}",
+                    f"{median(ours):,.0f} / {median(theirs):,.0f} rows/s",
+                    f"with digests and ids of labels, as a stage run: {median(whole):,.0f} rows/s",
                 ),
             )
         )

@@ -1,6 +1,7 @@
 """Jobs from outside become rows."""
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,9 @@ from schemas.messages import JobMessage
 from schemas.plans import JobPlan
 from schemas.tables import EXPAND, stage_run
 
+#: An escaped NUL, which no database takes in a text; an escaped backslash before it is none.
+_NUL = re.compile(r"(?<!\\)(\\\\)*\\u0000")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
@@ -43,12 +47,17 @@ def read_message(body: bytes | str | Mapping[str, Any]) -> JobMessage:
         given = body if isinstance(body, Mapping) else json.loads(body)
     except ValueError as error:  # bad JSON, or bytes that are no text
         raise InvalidMessageError(f"the message is not JSON: {error}") from error
+    except RecursionError as error:
+        raise InvalidMessageError("the message is nested too deeply") from error
     if not isinstance(given, Mapping):
         raise InvalidMessageError(
             f"the message is a JSON {type(given).__name__}, not an object with `sources`"
         )
+    text = json.dumps(given)
+    if _NUL.search(text):
+        raise InvalidMessageError("the message contains a NUL character (\\u0000); leave it out")
     try:
-        return JobMessage.model_validate_json(json.dumps(given))
+        return JobMessage.model_validate_json(text)
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in problem["loc"])

@@ -6,7 +6,6 @@ at any time: its key makes that harmless.
 """
 
 import hashlib
-import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -38,8 +37,6 @@ MAX_DELIVERIES = 3
 GIVEN_BACK_SECONDS = 2.0
 #: Job keys of clients are no longer; made ones need not be either.
 _MAX_KEY_LENGTH = 200
-#: PostgreSQL's text cannot hold it. Escaped in JSON, and the backslash itself not escaped.
-_NUL = re.compile(r"(?<!\\)(\\\\)*\\u0000")
 
 #: Trying the same message again is of no use until somebody changes something.
 REFUSED_ERRORS = (ConfigurationError, SourceError)
@@ -132,12 +129,7 @@ def handle_job_message(
             asks for.
         DatabaseUnavailableError: nothing was written.
     """
-    try:
-        message = read_message(body)
-    except RecursionError as error:
-        raise InvalidMessageError("the message is nested too deeply") from error
-    if _NUL.search(message.model_dump_json()):
-        raise InvalidMessageError("the message contains a NUL character (\\u0000); leave it out")
+    message = read_message(body)
     if message.job_key is None and key is not None:
         message = message.model_copy(update={"job_key": key})
     accepted = accept(runtime, message, origin=origin)
