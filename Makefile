@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DEMO := demo-data
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test lint format bench clean
+.PHONY: help install dev demo test test-faults storm lint format bench bench-queue clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -39,6 +39,14 @@ test: dev ## everything that proves it, on private servers; the first run fetche
 	@$(BIN)/python -m workers.demo.media $(DEMO)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+test-faults: dev ## everything is killed, cut, wiped and filled, on real servers
+	@$(BIN)/python -m workers.demo.media $(DEMO)
+	$(BIN)/python -m pytest tests/faults $(PYTEST_ARGS)
+
+storm: dev ## 300 assets, a fault every few seconds for five minutes; STORM_SEED=n repeats one
+	STORM_ASSETS=$${STORM_ASSETS:-300} STORM_SECONDS=$${STORM_SECONDS:-300} \
+	  $(BIN)/python -m pytest tests/faults/test_storm.py -s $(PYTEST_ARGS)
+
 lint: dev ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -52,6 +60,9 @@ format: dev ## put the code into its form
 bench: dev ## what the main job costs beside decoder and models; JSON=path writes the figures
 	@$(BIN)/python -m workers.demo.media $(DEMO)
 	@$(BIN)/python -m bench.main_job $(DEMO)/bucket $(if $(JSON),--json $(JSON))
+
+bench-queue: dev ## the machinery beside bare Celery, COPY and itself when idle; JSON=path writes the figures
+	@PYTHONPATH=.:tests $(BIN)/python -m bench.queue $(if $(JSON),--json $(JSON))
 
 clean: ## remove the environment and the demo's data
 	rm -rf $(VENV) $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

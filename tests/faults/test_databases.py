@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -16,6 +17,13 @@ from proxies import tcp_proxy
 WAITING = Fault(action="wait", point="middle", stage="split", times=2)
 
 
+def ask(url: str, *statements: str) -> None:
+    """As the superuser, outside transactions."""
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
 @pytest.fixture(scope="module")
 def own_postgres() -> Iterator[servers.Server]:
     with servers.postgres_server() as server:
@@ -24,15 +32,10 @@ def own_postgres() -> Iterator[servers.Server]:
 
 @pytest.fixture
 def own_database(own_postgres: servers.Server) -> Iterator[str]:
-    with servers.postgres_database(own_postgres.url) as url:
-        yield url
-
-
-def ask(url: str, *statements: str) -> None:
-    """As the superuser, outside transactions."""
-    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
-        for statement in statements:
-            connection.execute(statement)
+    name = f"test_{uuid4().hex}"
+    ask(own_postgres.url, f"CREATE DATABASE {name} TEMPLATE template0")
+    yield f"{own_postgres.url.rpartition('/')[0]}/{name}"
+    ask(own_postgres.url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def name_of(url: str) -> str:
