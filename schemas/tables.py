@@ -163,6 +163,12 @@ job = Table(
     Column("error_text", Text),
     _one_of("state", JOB_STATES, "state"),
     Index(
+        "ix_job_paused_at",
+        "paused_at",
+        sqlite_where=text("state IN ('expanding', 'running') AND paused_at IS NOT NULL"),
+        postgresql_where=text("state IN ('expanding', 'running') AND paused_at IS NOT NULL"),
+    ),
+    Index(
         "ix_job_cancelled_at",
         "cancelled_at",
         sqlite_where=text("state IN ('expanding', 'running') AND cancelled_at IS NOT NULL"),
@@ -341,7 +347,7 @@ keyframe = Table(
     Column("pts", Id),
     Column("width_px", Integer, nullable=False),
     Column("height_px", Integer, nullable=False),
-    Column("sha256", String(64), nullable=False),
+    Column("sha256", String(64), nullable=False, index=True),
     Column("uri", Text, nullable=False),
 )
 

@@ -35,6 +35,8 @@ RECOVER_EVERY_SECONDS = 5.0
 #: How much work the broker may hold beyond what the workers' slots need: so much of what they get
 #: done in this time. Short stages are not held up by rounds, urgent ones not by what is published.
 AHEAD_SECONDS = 0.1
+#: How often runs of paused jobs are given to jobs that wait for them too.
+HAND_OVER_EVERY_SECONDS = 60.0
 #: A run published this long ago, while the broker's queue is empty, was lost on the way.
 LOST_SECONDS = 10.0
 
@@ -74,7 +76,8 @@ class Dispatcher:
         self._own_queues = tuple(queues)
         self._own_slots = slots
         self._queues: dict[str, _Queue] = {queue: _Queue() for queue in QUEUES}
-        self._database_back_at = 0.0
+        self._database_back_at = -self._runtime.settings.lease_seconds
+        self._handed_over_at = 0.0
         self._wake = threading.Event()
         self.stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
@@ -185,6 +188,17 @@ class Dispatcher:
         self.recover()
         for job_id in cancelling:
             finish_cancelling(self._runtime.database, job_id)
+        if time.monotonic() - self._handed_over_at >= HAND_OVER_EVERY_SECONDS:
+            self._handed_over_at = time.monotonic()
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """What a paused job came to own since it was paused must not hold up others."""
+        with self._runtime.database.reading() as connection:
+            held = job_control.paused(connection)
+        for job_id in held:
+            with self._runtime.database.transaction() as connection:
+                job_control.hand_over(connection, job_id)
 
     def _republish(self, queues: Sequence[str]) -> None:
         settings = self._runtime.settings

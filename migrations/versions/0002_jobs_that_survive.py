@@ -76,6 +76,15 @@ def upgrade() -> None:
     op.add_column("job", sa.Column("error_class", sa.String(length=64), nullable=True))
     op.add_column("job", sa.Column("error_text", sa.Text(), nullable=True))
     op.create_index(
+        "ix_job_paused_at",
+        "job",
+        ["paused_at"],
+        unique=False,
+        sqlite_where=sa.text("state IN ('expanding', 'running') AND paused_at IS NOT NULL"),
+        postgresql_where=sa.text("state IN ('expanding', 'running') AND paused_at IS NOT NULL"),
+    )
+    op.create_index(op.f("ix_keyframe_sha256"), "keyframe", ["sha256"], unique=False)
+    op.create_index(
         "ix_job_cancelled_at",
         "job",
         ["cancelled_at"],
@@ -158,6 +167,8 @@ def downgrade() -> None:
     op.drop_index("ix_outbox_unsent", table_name="outbox")
     for name in ("failed_at", "error_text", "not_before", "attempt", "webhook"):
         op.drop_column("outbox", name)
+    op.drop_index(op.f("ix_keyframe_sha256"), table_name="keyframe")
+    op.drop_index("ix_job_paused_at", table_name="job")
     op.drop_index("ix_job_cancelled_at", table_name="job")
     for name in (
         "error_text", "error_class", "cancelled_at", "paused_at", "webhook", "events", "origin",

@@ -7,7 +7,6 @@ the runs that others wait for too over to them, so that it never holds up anybod
 from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, true, update
-from sqlalchemy.sql.selectable import ScalarSelect
 
 from pipeline.db import jobs, outbox
 from pipeline.db.runs import unlocked
@@ -69,49 +68,51 @@ def resume(connection: Connection, job_id: int) -> bool:
     return bool(resumed.rowcount)
 
 
-def _other_job(job_id: int) -> ScalarSelect[int]:
-    """The newest other job that is free and waits for the same asset or ingest."""
-    return (
-        select(func.max(job_item.c.job_id))
-        .select_from(job_item.join(job, job.c.id == job_item.c.job_id))
-        .where(
-            or_(
-                and_(
-                    stage_run.c.stage != INGEST,
-                    job_item.c.asset_id == stage_run.c.asset_id,
-                ),
-                and_(
-                    stage_run.c.stage == INGEST,
-                    job_item.c.ingest_run_id == stage_run.c.id,
-                ),
-            ),
-            job_item.c.state.in_(jobs.OPEN_ITEM_STATES),
-            job_item.c.job_id != job_id,
-            job.c.paused_at.is_(None),
-            job.c.cancelled_at.is_(None),
+def hand_over(connection: Connection, job_id: int, *, also_to_paused: bool = False) -> int:
+    """Give unfinished runs that other jobs wait for too to the newest of them; gives how many.
+
+    ``also_to_paused``: to a paused one where there is no other, since ours will not come back.
+    """
+    handed = 0
+    for waits_for, is_stage in (
+        (job_item.c.asset_id == stage_run.c.asset_id, stage_run.c.stage.not_in((EXPAND, INGEST))),
+        (job_item.c.ingest_run_id == stage_run.c.id, stage_run.c.stage == INGEST),
+    ):
+        others = (
+            select(job_item.c.job_id)
+            .select_from(job_item.join(job, job.c.id == job_item.c.job_id))
+            .where(
+                waits_for,
+                job_item.c.state.in_(jobs.OPEN_ITEM_STATES),
+                job_item.c.job_id != job_id,
+                job.c.paused_at.is_(None) if not also_to_paused else true(),
+                job.c.cancelled_at.is_(None),
+            )
+            .order_by(job.c.paused_at.is_not(None), job_item.c.job_id.desc())
+            .correlate(stage_run)
         )
-        .correlate(stage_run)
-        .scalar_subquery()
-    )
-
-
-def hand_over(connection: Connection, job_id: int) -> int:
-    """Give unfinished runs that other jobs wait for too to them; gives how many."""
-    other = _other_job(job_id)
-    handed = connection.execute(
-        update(stage_run)
-        .where(
-            stage_run.c.id.in_(
-                unlocked(
-                    stage_run.c.job_id == job_id,
-                    stage_run.c.state.in_(jobs.UNFINISHED_RUN_STATES),
-                    other.is_not(None),
+        updated = connection.execute(
+            update(stage_run)
+            .where(
+                stage_run.c.id.in_(
+                    unlocked(
+                        stage_run.c.job_id == job_id,
+                        stage_run.c.state.in_(jobs.UNFINISHED_RUN_STATES),
+                        is_stage,
+                        others.order_by(None).exists(),
+                    )
                 )
             )
+            .values(job_id=others.limit(1).scalar_subquery(), published_at=None)
         )
-        .values(job_id=other, published_at=None)
-    )
-    return handed.rowcount
+        handed += updated.rowcount
+    return handed
+
+
+def paused(connection: Connection) -> list[int]:
+    """Open jobs that are paused."""
+    query = select(job.c.id).where(job.c.state.in_(OPEN_JOB_STATES), job.c.paused_at.is_not(None))
+    return list(connection.execute(query).scalars())
 
 
 def begin_cancelling(connection: Connection, job_id: int) -> bool:
@@ -157,7 +158,7 @@ def cancel_batch(connection: Connection, job_id: int, limit: int) -> int:
     items = list(connection.execute(query))
     assets = sorted({row.asset_id for row in items if row.asset_id is not None})
     _lock(connection, asset.c.id, assets)
-    hand_over(connection, job_id)
+    hand_over(connection, job_id, also_to_paused=True)
     if items:
         _cancel_runs(
             connection,
@@ -179,7 +180,11 @@ def cancel_batch(connection: Connection, job_id: int, limit: int) -> int:
             .values(state="cancelled")
         )
         outbox.add_finished_items(connection, job_id, closed)
-    if len(items) < limit and lock_job(connection, job_id) in OPEN_JOB_STATES:
+    if len(items) == limit:
+        return limit
+    # And what was once queued for it, and nobody waits for any more.
+    _cancel_runs(connection, stage_run.c.job_id == job_id, only_waiting=True)
+    if lock_job(connection, job_id) in OPEN_JOB_STATES:
         connection.execute(
             update(job).where(job.c.id == job_id).values(state="cancelled", finished_at=utc_now())
         )

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -10,6 +11,9 @@ from pipeline.storage.base import ObjectStore
 from pipeline.storage.files import hash_file, sync_file
 from pipeline.storage.local import SCHEME as LOCAL_SCHEME
 from pipeline.storage.local import normalise_uri, path_of
+
+#: Half of the age at which `mediaweave clean` takes a blob that nobody refers to.
+REWRITTEN_AFTER = timedelta(hours=12)
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -89,14 +93,20 @@ class ArtifactStore:
         return data
 
     def _has(self, sha256: str, size_bytes: int) -> bool:
-        # The size tells a blob apart that a full disk or a power cut truncated long ago.
+        # The size tells a blob apart that a full disk or a power cut truncated long ago. An old
+        # blob is written anew: nobody may refer to it yet, and cleaning up goes by the age.
         try:
-            return self._stores.head(self.uri(sha256)).size_bytes == size_bytes
+            known = self._stores.head(self.uri(sha256))
         except ObjectNotFoundError:
             return False
+        return known.size_bytes == size_bytes and not _is_old(known.modified_at)
 
     def _damaged(self, sha256: str) -> SourceError:
         return SourceError(f"the artifact {self.uri(sha256)} is damaged: delete it and run again")
+
+
+def _is_old(modified_at: datetime | None) -> bool:
+    return modified_at is not None and datetime.now(UTC) - modified_at > REWRITTEN_AFTER
 
 
 def _key(sha256: str) -> str:

@@ -57,7 +57,8 @@ _EXPIRED = (AccessDeniedError, "the credentials used for {uri} have expired: ren
 _BUSY = (StoreUnavailableError, "the store cannot serve {uri} now")
 _DENIED = (
     AccessDeniedError,
-    "the store refuses {uri}: allow s3:ListBucket and s3:GetObject, to write s3:PutObject too",
+    "the store refuses {uri}: allow s3:ListBucket and s3:GetObject; for artifacts s3:PutObject, "
+    "to clean up s3:DeleteObject too",
 )
 
 #: Error codes of S3 that say more than their status does.

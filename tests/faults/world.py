@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import pytest
 from faults.brokers import messages_left
-from faults.checks import attempts_of, check_artifacts, check_rows, check_scratch
+from faults.checks import artifacts_referred_to, attempts_of, check_rows, check_scratch
 from faults.content import Content, read_content
 from faults.injection import SCRIPT_VARIABLE, Fault, Fired, Script, fired
 from faults.processes import PATIENCE_SECONDS, Process, until, with_environment
@@ -259,8 +259,9 @@ class World:
                     cancelled=cancelled,
                     outdated=outdated,
                 )
-                if Path(self.settings["artifacts"]).is_dir():
-                    check_artifacts(connection, Path(self.settings["artifacts"]))
+            root = Path(self.settings["artifacts"])
+            if root.is_dir():
+                self.check_artifacts({path.name for path in root.rglob("*") if path.is_file()})
             check_scratch(Path(self.settings["scratch_dir"]), self.folder / "tmp")
             assert self.messages() == {}
             assert with_environment(str(self.folder)) == []
@@ -268,6 +269,11 @@ class World:
         except AssertionError as error:
             error.add_note(self.logs())
             raise
+
+    def check_artifacts(self, stored: set[str]) -> None:
+        """``stored``: the names of all that is in the store."""
+        with self.database.reading() as connection:
+            assert stored == artifacts_referred_to(connection)
 
     def content(self) -> Content:
         with self.database.reading() as connection:
