@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Integer, literal
+from sqlalchemy import JSON, BigInteger, ColumnElement, DateTime, Integer, literal
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
@@ -37,8 +37,10 @@ class _Clock(FunctionElement[datetime]):
     inherit_cache = True
 
 
-def utc_now(plus_seconds: float = 0) -> FunctionElement[datetime]:
+def utc_now(plus_seconds: float | ColumnElement[float] = 0) -> FunctionElement[datetime]:
     """The database's wall clock now, plus some seconds: leases never trust a worker's clock."""
+    if isinstance(plus_seconds, ColumnElement):
+        return _Clock(plus_seconds)
     return _Clock(literal(float(plus_seconds)))
 
 

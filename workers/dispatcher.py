@@ -29,7 +29,7 @@ log = structlog.get_logger()
 #: How often a dispatcher looks for work that nobody has woken it for (another process's).
 POLL_SECONDS = 0.5
 #: Least time between two rounds: what ends meanwhile is dealt with in one.
-ROUND_SECONDS = 0.01
+ROUND_SECONDS = 0.02
 #: How often it looks for what was lost.
 RECOVER_EVERY_SECONDS = 5.0
 #: How much work the broker may hold beyond what the workers' slots need: so much of what they get
@@ -138,8 +138,7 @@ class Dispatcher:
     def publish(self) -> int:
         """One round: publish what is due, up to the depth of each queue; gives how many."""
         with self._runtime.database.reading() as connection:
-            due = dispatching.queues_with_due(connection, QUEUES)
-            is_waking = dispatching.any_waking(connection)
+            due, is_waking = dispatching.look(connection, QUEUES)
         if is_waking:
             with self._runtime.database.transaction() as connection:
                 dispatching.wake_waiting(connection)
@@ -148,7 +147,7 @@ class Dispatcher:
 
     def _publish_queue(self, name: str) -> int:
         queue = self._queues[name]
-        with self._runtime.database.transaction() as connection:
+        with self._runtime.database.light() as connection:
             ids, queue.served = dispatching.take_due(
                 connection,
                 name,

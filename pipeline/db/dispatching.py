@@ -6,11 +6,17 @@ of dispatchers may do this at once: each takes its rows with conditional updates
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Connection,
+    Integer,
+    Select,
     and_,
+    bindparam,
     exists,
     func,
     or_,
@@ -30,7 +36,7 @@ BATCH = 1000
 MAX_LANES = 64
 
 
-def _due(queue: str) -> ColumnElement[bool]:
+def _due(queue: ColumnElement[str] | str) -> ColumnElement[bool]:
     """The condition of ``ix_stage_run_due``: whatever it holds may be published at once."""
     return and_(
         stage_run.c.queue == queue,
@@ -39,10 +45,20 @@ def _due(queue: str) -> ColumnElement[bool]:
     )
 
 
-def queues_with_due(connection: Connection, queues: Sequence[str]) -> list[str]:
-    """Those of ``queues`` in which something is due, held back or not; takes no lock."""
-    found = connection.execute(select(*(exists().where(_due(queue)) for queue in queues))).one()
-    return [queue for queue, is_due in zip(queues, found, strict=True) if is_due]
+_WAKING = and_(stage_run.c.state == "waiting", stage_run.c.not_before <= utc_now())
+
+
+@cache
+def _look(queues: tuple[str, ...]) -> Any:
+    looks: list[Any] = [exists().where(_due(queue)) for queue in queues]
+    return select(exists().where(_WAKING), *looks)
+
+
+def look(connection: Connection, queues: Sequence[str]) -> tuple[list[str], bool]:
+    """Those of ``queues`` in which something is due, held back or not, and whether runs' pauses
+    are over; takes no lock."""
+    is_waking, *found = connection.execute(_look(tuple(queues))).one()
+    return [queue for queue, is_due in zip(queues, found, strict=True) if is_due], is_waking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,32 +69,47 @@ class Lane:
     job_id: int
 
 
+@cache
+def _lane_query(*, is_first: bool, within_rank: bool) -> Select[Any]:
+    query = (
+        select(
+            stage_run.c.dispatch_rank,
+            stage_run.c.job_id,
+            and_(job.c.paused_at.is_(None), job.c.cancelled_at.is_(None)).label("is_free"),
+        )
+        .join(job, job.c.id == stage_run.c.job_id)
+        .where(_due(bindparam("in_queue")))
+        .order_by(stage_run.c.dispatch_rank, stage_run.c.job_id)
+        .limit(1)
+    )
+    if within_rank:
+        # Two equal columns and a range: the databases then look into the index once.
+        return query.where(
+            stage_run.c.dispatch_rank == bindparam("rank"),
+            stage_run.c.job_id > bindparam("job"),
+        )
+    if is_first:
+        return query
+    return query.where(
+        tuple_(stage_run.c.dispatch_rank, stage_run.c.job_id)
+        > tuple_(bindparam("rank", type_=Integer), bindparam("job", type_=BigInteger))
+    )
+
+
 def next_lane(
-    connection: Connection, queue: str, after: Lane | None, *, within: int | None = None
+    connection: Connection, queue: str, after: Lane | None, *, within_rank: bool = False
 ) -> Lane | None:
-    """The first lane behind ``after`` (the most urgent of all where it is ``None``), of rank
-    ``within`` if given; lanes of jobs that are held are passed over.
+    """The first lane behind ``after`` (the most urgent of all where it is ``None``), or behind it
+    in the same rank; lanes of jobs that are held are passed over.
 
     Each step is one look into the index, however many runs wait in the lanes.
     """
     while True:
-        key = tuple_(stage_run.c.dispatch_rank, stage_run.c.job_id)
-        query = select(
-            stage_run.c.dispatch_rank,
-            stage_run.c.job_id,
-            and_(
-                job.c.paused_at.is_(None),
-                job.c.cancelled_at.is_(None),
-            ).label("is_free"),
-        ).join(job, job.c.id == stage_run.c.job_id)
-        query = query.where(_due(queue))
+        values: dict[str, Any] = {"in_queue": queue}
         if after is not None:
-            query = query.where(key > tuple_(after.rank, after.job_id))
-        if within is not None:
-            query = query.where(stage_run.c.dispatch_rank == within)
-        found = connection.execute(
-            query.order_by(stage_run.c.dispatch_rank, stage_run.c.job_id).limit(1)
-        ).one_or_none()
+            values |= {"rank": after.rank, "job": after.job_id}
+        query = _lane_query(is_first=after is None, within_rank=within_rank)
+        found = connection.execute(query, values).one_or_none()
         if found is None:
             return None
         lane = Lane(rank=found.dispatch_rank, job_id=found.job_id)
@@ -87,25 +118,27 @@ def next_lane(
         after = lane
 
 
+_IN_BROKER = (
+    select(stage_run.c.dispatch_rank, func.count())
+    .where(
+        stage_run.c.queue == bindparam("in_queue"),
+        stage_run.c.state == "queued",
+        stage_run.c.published_at.is_not(None),
+    )
+    .group_by(stage_run.c.dispatch_rank)
+)
+
+
 def in_broker(connection: Connection, queue: str) -> dict[int, int]:
     """How many runs of a queue are published and not claimed, by rank."""
-    query = (
-        select(stage_run.c.dispatch_rank, func.count())
-        .where(
-            stage_run.c.queue == queue,
-            stage_run.c.state == "queued",
-            stage_run.c.published_at.is_not(None),
-        )
-        .group_by(stage_run.c.dispatch_rank)
-    )
-    return {row[0]: row[1] for row in connection.execute(query)}
+    return {row[0]: row[1] for row in connection.execute(_IN_BROKER, {"in_queue": queue})}
 
 
 def take_due(
     connection: Connection, queue: str, *, depth: int, after: Lane | None = None
 ) -> tuple[list[int], Lane | None]:
     """Ids of due runs to publish now, so that about ``depth`` of their rank or a more urgent one
-    are in the broker; they are marked as published.
+    are in the broker; they are marked as published, by statements that need no transaction.
 
     Strict by priority: a lane is served only when no more urgent one has anything left. Fair
     between jobs: the lanes of one rank share the room, beginning behind the lane ``after`` that was
@@ -120,18 +153,22 @@ def take_due(
         if room <= 0:
             break
         lanes = _lanes(connection, queue, best, after, limit=min(room, MAX_LANES))
-        share = -(-room // len(lanes))
-        before = len(taken)
-        for lane in lanes:
-            limit = min(share, room - (len(taken) - before))
-            if limit <= 0:
-                break
-            ids = _take_lane(connection, queue, lane, limit)
-            taken += ids
-            if ids:
-                after = lane
-        if len(taken) == before:
-            # Others hold what there is, or it is all taken: on to what is less urgent.
+        while lanes and room > 0:
+            share = -(-room // len(lanes))
+            unfinished = []
+            for lane in lanes:
+                limit = min(share, room)
+                if limit <= 0:
+                    break
+                ids = _take_lane(connection, queue, lane, limit)
+                taken += ids
+                room -= len(ids)
+                if ids:
+                    after = lane
+                if len(ids) == limit:
+                    unfinished.append(lane)
+            lanes = unfinished
+        if room > 0:
             best = next_lane(connection, queue, Lane(rank=best.rank, job_id=MAX_ID))
     return taken, after
 
@@ -146,39 +183,46 @@ def _lanes(
     """Lanes of the best rank in turn, the one behind ``after`` first."""
     lanes: list[Lane] = []
     begin = after if after is not None and after.rank == best.rank else None
-    lane = next_lane(connection, queue, begin, within=best.rank) if begin else best
+    lane = next_lane(connection, queue, begin, within_rank=True) if begin else best
     while lane is not None and len(lanes) < limit:
         lanes.append(lane)
-        lane = next_lane(connection, queue, lane, within=best.rank)
+        lane = next_lane(connection, queue, lane, within_rank=True)
     if begin is None or len(lanes) >= limit:
         return lanes
     # Round again from the first.
     lane = best
     while lane is not None and lane.job_id <= begin.job_id and len(lanes) < limit:
         lanes.append(lane)
-        lane = next_lane(connection, queue, lane, within=best.rank)
+        lane = next_lane(connection, queue, lane, within_rank=True)
     return lanes
 
 
-def _take_lane(connection: Connection, queue: str, lane: Lane, limit: int) -> list[int]:
-    picked = (
-        select(stage_run.c.id)
-        .where(
-            _due(queue),
-            stage_run.c.dispatch_rank == lane.rank,
-            stage_run.c.job_id == lane.job_id,
+_TAKE_LANE = (
+    update(stage_run)
+    .where(
+        stage_run.c.id.in_(
+            select(stage_run.c.id)
+            .where(
+                _due(bindparam("in_queue")),
+                stage_run.c.dispatch_rank == bindparam("rank"),
+                stage_run.c.job_id == bindparam("job"),
+            )
+            # All of the index's columns, lest a planner takes the order of the primary key.
+            .order_by(
+                stage_run.c.queue, stage_run.c.dispatch_rank, stage_run.c.job_id, stage_run.c.id
+            )
+            .limit(bindparam("limit"))
+            .with_for_update(skip_locked=True)
         )
-        .order_by(stage_run.c.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
     )
-    taken = connection.execute(
-        update(stage_run)
-        .where(stage_run.c.id.in_(picked))
-        .values(published_at=utc_now())
-        .returning(stage_run.c.id)
-    )
-    return sorted(taken.scalars())
+    .values(published_at=utc_now())
+    .returning(stage_run.c.id)
+)
+
+
+def _take_lane(connection: Connection, queue: str, lane: Lane, limit: int) -> list[int]:
+    values = {"in_queue": queue, "rank": lane.rank, "job": lane.job_id, "limit": limit}
+    return sorted(connection.execute(_TAKE_LANE, values).scalars())
 
 
 def unpublish(connection: Connection, ids: Sequence[int]) -> None:
@@ -201,21 +245,13 @@ def forget_published(connection: Connection) -> None:
 
 def wake_waiting(connection: Connection) -> int:
     """Queue the runs whose pause is over; gives how many."""
-    over = unlocked(stage_run.c.state == "waiting", stage_run.c.not_before <= utc_now())
+    over = unlocked(_WAKING)
     woken = connection.execute(
         update(stage_run)
         .where(stage_run.c.id.in_(over.limit(BATCH)))
         .values(state="queued", not_before=None, published_at=None)
     )
     return woken.rowcount
-
-
-def any_waking(connection: Connection) -> bool:
-    """Whether :func:`wake_waiting` would find something; takes no lock."""
-    query = select(stage_run.c.id).where(
-        stage_run.c.state == "waiting", stage_run.c.not_before <= utc_now()
-    )
-    return connection.execute(query.limit(1)).first() is not None
 
 
 def republish(

@@ -1,14 +1,17 @@
 """Connections and transactions, alike on SQLite and PostgreSQL."""
 
+import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import (
     ArgumentError,
     DBAPIError,
+    DisconnectionError,
     InterfaceError,
     NoSuchModuleError,
     OperationalError,
@@ -19,6 +22,8 @@ from pipeline.errors import ConfigurationError, DatabaseUnavailableError
 
 #: How long a writer waits for another; embedded, all writers share one file.
 SQLITE_BUSY_SECONDS = 20
+#: A connection that rested for so long is asked whether it still lives.
+PING_IDLE_SECONDS = 2.0
 #: PostgreSQL's code for a write to a standby, or to a server that was made read-only.
 READ_ONLY = "25006"
 
@@ -28,6 +33,12 @@ class Database:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        #: For looks: no round trips to begin and end a transaction that changes nothing.
+        self._reader = engine
+        self._light = engine
+        if not self.is_sqlite:
+            self._reader = engine.execution_options(isolation_level="AUTOCOMMIT")
+            self._light = _light_engine(engine.url).execution_options(isolation_level="AUTOCOMMIT")
 
     @property
     def is_sqlite(self) -> bool:
@@ -57,12 +68,27 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A read-only look at the database. Raises like :meth:`transaction`."""
-        with _translated(self.display_url), self._connect() as connection:
+        with _translated(self.display_url), self._connect(self._reader) as connection:
             yield connection
 
-    def _connect(self) -> Connection:
+    @contextmanager
+    def light(self) -> Iterator[Connection]:
+        """For one statement that may be lost with the server, and is then found to be undone.
+
+        On PostgreSQL it is a transaction by itself, whose commit does not wait for the disk: a
+        claim that is lost is fenced by its token, a mark that is lost is set again. On SQLite this
+        is :meth:`transaction`.
+        """
+        if self.is_sqlite:
+            with self.transaction() as connection:
+                yield connection
+            return
+        with _translated(self.display_url), self._connect(self._light) as connection:
+            yield connection
+
+    def _connect(self, engine: Engine | None = None) -> Connection:
         try:
-            return self.engine.connect()
+            return (engine or self.engine).connect()
         except DBAPIError as error:
             # Whatever goes wrong this early is the database's fault or the URL's.
             raise DatabaseUnavailableError(
@@ -71,6 +97,7 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+        self._light.dispose()
 
 
 def open_database(url: str) -> Database:
@@ -95,18 +122,40 @@ def open_database(url: str) -> Database:
     try:
         if parsed.get_backend_name() == "sqlite":
             return Database(_sqlite_engine(parsed.database, parsed))
-        return Database(
-            create_engine(
-                parsed,
-                pool_pre_ping=True,
-                pool_size=10,
-                max_overflow=100,
-                hide_parameters=True,
-                connect_args={"connect_timeout": 10},
-            )
-        )
+        return Database(_postgresql_engine(parsed))
     except NoSuchModuleError as error:
         raise ConfigurationError(f"no driver for {parsed.drivername}: {error}") from error
+
+
+def _postgresql_engine(url: URL, *, options: str = "") -> Engine:
+    engine = create_engine(
+        url,
+        pool_size=10,
+        max_overflow=100,
+        hide_parameters=True,
+        connect_args={"connect_timeout": 10, **({"options": options} if options else {})},
+    )
+
+    # As pool_pre_ping, but a connection that was in use a moment ago is not asked.
+    @event.listens_for(engine, "checkin")
+    def used(_connection: Any, record: Any) -> None:
+        record.info["used_at"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def check(connection: Any, record: Any, _proxy: Any) -> None:
+        if time.monotonic() - record.info.get("used_at", math.inf) < PING_IDLE_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            # The pool takes another connection, which is new.
+            raise DisconnectionError from error
+
+    return engine
+
+
+def _light_engine(url: URL) -> Engine:
+    return _postgresql_engine(url, options="-c synchronous_commit=off")
 
 
 def _sqlite_engine(path: str | None, url: Any) -> Engine:

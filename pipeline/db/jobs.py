@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, case, func, or_, select, tuple_, update
+from sqlalchemy import Connection, Row, bindparam, case, func, or_, select, tuple_, update
 
 from pipeline.db import outbox
 from pipeline.db.results import insert_or_ignore
 from schemas.plans import JobPlan
-from schemas.tables import EXPAND, job, job_item, location, stage_run
+from schemas.tables import EXPAND, job, job_item, location, model, stage_run
 from schemas.types import utc_now
 
 OPEN_ITEM_STATES = ("pending", "running")
@@ -26,10 +26,18 @@ class SeenAt:
 
 
 class PlanCache:
-    """Plans of jobs by id; a job's plan never changes."""
+    """Plans of jobs by id, and ids of models: neither ever changes."""
 
     def __init__(self) -> None:
         self._plans: dict[int, JobPlan] = {}
+        self._models: dict[tuple[str, str], int] = {}
+
+    def model_id(self, connection: Connection, name: str, revision: str) -> int:
+        """The id of a registered model."""
+        if (name, revision) not in self._models:
+            query = select(model.c.id).where(model.c.name == name, model.c.revision == revision)
+            self._models[name, revision] = connection.execute(query).scalar_one()
+        return self._models[name, revision]
 
     def get(self, connection: Connection, job_id: int) -> JobPlan:
         if job_id not in self._plans:
@@ -137,21 +145,39 @@ def add_items(connection: Connection, job_id: int, items: Sequence[NewItem]) -> 
     )
 
 
-def open_items(
-    connection: Connection, *, asset_id: int | None = None, ingest_run_id: int | None = None
-) -> list[Row[Any]]:
-    """Items that still wait for this asset or ingest: job_id, location_id, priority.
+_OTHER_ITEM = job_item.alias()
+_OPEN_ITEMS_OF_ASSET = (
+    select(
+        job_item.c.job_id,
+        job_item.c.location_id,
+        job_item.c.state,
+        job.c.priority,
+        job.c.submitted_at,
+        select(func.max(_OTHER_ITEM.c.job_id))
+        .where(_OTHER_ITEM.c.asset_id == bindparam("asset"))
+        .scalar_subquery()
+        .label("newest_job"),
+    )
+    .join(job, job.c.id == job_item.c.job_id)
+    .where(job_item.c.asset_id == bindparam("asset"), job_item.c.state.in_(OPEN_ITEM_STATES))
+    .order_by(job.c.paused_at.is_not(None), job_item.c.job_id.desc(), job_item.c.location_id)
+)
 
-    The newest job first: what becomes due is then counted as its work.
+
+def open_items_of_asset(connection: Connection, asset_id: int) -> list[Row[Any]]:
+    """Items that still wait for an asset: job_id, location_id, state, priority, submitted_at, and
+    the newest job that ever had this asset.
+
+    The newest job that is free first: what becomes due is then counted as its work.
     """
-    if asset_id is not None:
-        where = job_item.c.asset_id == asset_id
-    else:
-        where = job_item.c.ingest_run_id == ingest_run_id
+    return list(connection.execute(_OPEN_ITEMS_OF_ASSET, {"asset": asset_id}))
+
+
+def open_items_of_ingest(connection: Connection, ingest_run_id: int) -> list[Row[Any]]:
+    """Items that still wait for an ingest: job_id, location_id."""
     query = (
-        select(job_item.c.job_id, job_item.c.location_id, job.c.priority, job.c.submitted_at)
-        .join(job, job.c.id == job_item.c.job_id)
-        .where(where, job_item.c.state.in_(OPEN_ITEM_STATES))
+        select(job_item.c.job_id, job_item.c.location_id)
+        .where(job_item.c.ingest_run_id == ingest_run_id, job_item.c.state.in_(OPEN_ITEM_STATES))
         .order_by(job_item.c.job_id.desc(), job_item.c.location_id)
     )
     return list(connection.execute(query))
@@ -200,8 +226,23 @@ def bind_asset(
     )
 
 
+#: More than there are transactions at once.
+MANY_ITEMS = 1000
+_MANY_OPEN = (
+    select(job_item.c.job_id)
+    .where(job_item.c.job_id == bindparam("job"), job_item.c.state.in_(OPEN_ITEM_STATES))
+    .offset(MANY_ITEMS)
+    .limit(1)
+)
+
+
 def close_if_complete(connection: Connection, job_id: int) -> None:
     """Close a job whose listing is complete and whose items are all closed."""
+    # Where many are open, whoever closes one of the last will see to it; nobody waits for the job's
+    # row meanwhile. Never are so many items closed by transactions of the same moment.
+    many_open = connection.execute(_MANY_OPEN, {"job": job_id}).first()
+    if many_open is not None:
+        return
     # The lock serialises two workers that close a job's last two items at once.
     state = connection.execute(
         select(job.c.state).where(job.c.id == job_id).with_for_update(key_share=True)

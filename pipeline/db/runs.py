@@ -15,20 +15,25 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
+    Boolean,
     Case,
     ColumnElement,
     Connection,
+    Float,
+    Integer,
     Select,
     and_,
+    bindparam,
     case,
     exists,
     false,
     func,
+    not_,
     or_,
     select,
-    true,
     update,
 )
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from pipeline.errors import AttemptLostError, ResourceExhaustedError, names_of
 from schemas.tables import (
@@ -40,7 +45,7 @@ from schemas.tables import (
     stage_run_input,
     stage_run_model,
 )
-from schemas.types import utc_now
+from schemas.types import Json, utc_now
 
 
 class LeaseLostError(AttemptLostError):
@@ -81,7 +86,7 @@ def process_space() -> str:
     return f"{socket.gethostname()}{namespace}"
 
 
-def _needs_solitude(max_attempts: int) -> ColumnElement[bool]:
+def _needs_solitude() -> ColumnElement[bool]:
     """What ran out of memory runs alone from then on; what lost its worker, in its last attempt.
 
     So a run that kills its process each time is alone in the end, and its neighbours, who lost
@@ -92,9 +97,9 @@ def _needs_solitude(max_attempts: int) -> ColumnElement[bool]:
     )
     suspect = and_(
         stage_run.c.error_class.in_(names_of(AttemptLostError)),
-        stage_run.c.attempt >= max_attempts - 1,
+        stage_run.c.attempt >= bindparam("max_attempts", type_=Integer) - 1,
     )
-    return and_(stage_run.c.attempt > 0, or_(exhausted, suspect))
+    return and_(stage_run.c.attempt > 0, func.coalesce(or_(exhausted, suspect), false()))
 
 
 def job_is_held() -> ColumnElement[bool]:
@@ -105,14 +110,73 @@ def job_is_held() -> ColumnElement[bool]:
     )
 
 
+_IS_QUEUED = and_(stage_run.c.id == bindparam("run"), stage_run.c.state == "queued")
+_SOLITUDE = select(stage_run.c.id).where(_IS_QUEUED, _needs_solitude())
+
+
 def needs_solitude(connection: Connection, stage_run_id: int, *, max_attempts: int) -> bool:
     """Whether the run is queued and can be claimed only with ``alone``."""
-    query = select(stage_run.c.id).where(
-        stage_run.c.id == stage_run_id,
-        stage_run.c.state == "queued",
-        _needs_solitude(max_attempts),
+    values = {"run": stage_run_id, "max_attempts": max_attempts}
+    return connection.execute(_SOLITUDE, values).first() is not None
+
+
+def _claim(json_object: Any, json_array: Any) -> ReturningUpdate[Any]:
+    """The claim as one statement, in a database's own names for making JSON."""
+    models = (
+        select(
+            json_object(
+                stage_run_model.c.role, json_array(model.c.name, model.c.revision), type_=Json
+            )
+        )
+        .join(model, model.c.id == stage_run_model.c.model_id)
+        .where(stage_run_model.c.stage_run_id == bindparam("run"))
+        .scalar_subquery()
     )
-    return connection.execute(query).first() is not None
+    before = stage_run.alias("input_run")
+    inputs = (
+        select(json_object(before.c.stage, before.c.id, type_=Json))
+        .join(stage_run_input, stage_run_input.c.input_run_id == before.c.id)
+        .where(stage_run_input.c.stage_run_id == bindparam("run"))
+        .scalar_subquery()
+    )
+    return (
+        update(stage_run)
+        .where(
+            _IS_QUEUED,
+            ~job_is_held(),
+            or_(bindparam("alone", type_=Boolean), not_(_needs_solitude())),
+        )
+        .values(
+            state="running",
+            attempt=stage_run.c.attempt + 1,
+            lease_token=bindparam("token"),
+            lease_owner=bindparam("owner"),
+            lease_expires_at=utc_now(bindparam("lease_seconds", type_=Float)),
+            published_at=None,
+            republished=0,
+            started_at=utc_now(),
+            finished_at=None,
+        )
+        .returning(
+            stage_run.c.id,
+            stage_run.c.stage,
+            stage_run.c.asset_id,
+            stage_run.c.location_id,
+            stage_run.c.job_id,
+            stage_run.c.attempt,
+            stage_run.c.code_version,
+            stage_run.c.params,
+            stage_run.c.inputs,
+            models.label("models"),
+            inputs.label("input_runs"),
+        )
+    )
+
+
+_CLAIM = {
+    "postgresql": _claim(func.json_object_agg, func.json_build_array),
+    "sqlite": _claim(func.json_group_object, func.json_array),
+}
 
 
 def claim(
@@ -125,42 +189,24 @@ def claim(
     alone: bool = False,
 ) -> ClaimedRun | None:
     """Take a queued run; ``None`` where there is nothing to take (a duplicate delivery, a cancelled
-    run, a paused job), or where it :func:`needs_solitude` and the caller is not ``alone``."""
+    run, a paused job), or where it :func:`needs_solitude` and the caller is not ``alone``.
+
+    One statement, to be called in :meth:`~pipeline.db.engine.Database.light`.
+    """
     token = str(uuid.uuid4())
-    trusted = true() if alone else ~func.coalesce(_needs_solitude(max_attempts), false())
     taken = connection.execute(
-        update(stage_run)
-        .where(
-            stage_run.c.id == stage_run_id,
-            stage_run.c.state == "queued",
-            ~job_is_held(),
-            trusted,
-        )
-        .values(
-            state="running",
-            attempt=stage_run.c.attempt + 1,
-            lease_token=token,
-            lease_owner=owner,
-            lease_expires_at=utc_now(lease_seconds),
-            published_at=None,
-            republished=0,
-            started_at=utc_now(),
-            finished_at=None,
-        )
-        .returning(stage_run)
+        _CLAIM[connection.dialect.name],
+        {
+            "run": stage_run_id,
+            "token": token,
+            "owner": owner,
+            "lease_seconds": lease_seconds,
+            "max_attempts": max_attempts,
+            "alone": alone,
+        },
     ).one_or_none()
     if taken is None:
         return None
-    input_query = (
-        select(stage_run.c.stage, stage_run.c.id)
-        .join(stage_run_input, stage_run_input.c.input_run_id == stage_run.c.id)
-        .where(stage_run_input.c.stage_run_id == stage_run_id)
-    )
-    model_query = (
-        select(stage_run_model.c.role, model.c.name, model.c.revision)
-        .join(model, model.c.id == stage_run_model.c.model_id)
-        .where(stage_run_model.c.stage_run_id == stage_run_id)
-    )
     return ClaimedRun(
         stage_run_id=taken.id,
         token=token,
@@ -172,8 +218,8 @@ def claim(
         code_version=taken.code_version,
         params=taken.params,
         inputs=taken.inputs,
-        models={row.role: (row.name, row.revision) for row in connection.execute(model_query)},
-        input_runs={row.stage: row.id for row in connection.execute(input_query)},
+        models={role: (name, revision) for role, (name, revision) in (taken.models or {}).items()},
+        input_runs=taken.input_runs or {},
         alone=alone,
     )
 

@@ -75,7 +75,7 @@ def execute(
 
 def _claim(runtime: Runtime, stage_run_id: int, *, alone: bool) -> runs.ClaimedRun | None:
     settings = runtime.settings
-    with runtime.database.transaction() as connection:
+    with runtime.database.light() as connection:
         return runs.claim(
             connection,
             stage_run_id,
@@ -195,7 +195,7 @@ class Attempt:
 
             def close(connection: Connection) -> None:
                 # Locks are taken in one order everywhere: ingests, assets, other runs, jobs.
-                lock_asset(connection, ref.asset_id)
+                facts = lock_asset(connection, ref.asset_id)
                 write_rows(connection, runtime, ref, stored)
                 runs.succeed(
                     connection,
@@ -207,7 +207,7 @@ class Attempt:
                     cpu_seconds=output.cpu_seconds,
                     notes=output.notes,
                 )
-                advance_items(connection, ref.asset_id, runtime.plans)
+                advance_items(connection, ref.asset_id, runtime.plans, facts)
 
             persist(runtime.database, self.stopping, close)
         log.info("stage_done", seconds=round(time.monotonic() - self.started, 3))
@@ -322,7 +322,7 @@ def close_failed(connection: Connection, runtime: Runtime, stage_run_id: int) ->
     if run.stage != INGEST:
         advance_items(connection, run.asset_id, runtime.plans)
         return
-    for item in jobs.open_items(connection, ingest_run_id=stage_run_id):
+    for item in jobs.open_items_of_ingest(connection, stage_run_id):
         jobs.set_item_state(
             connection, item.job_id, item.location_id, "failed", failed_run_id=stage_run_id
         )

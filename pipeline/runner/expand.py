@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, select, tuple_
 from pipeline.db import jobs, runs
 from pipeline.db.results import insert_or_ignore
 from pipeline.errors import is_reopened
-from pipeline.plan.advance import advance, lock_asset
+from pipeline.plan.advance import advance
 from pipeline.plan.fingerprint import fingerprint
 from pipeline.plan.graph import INGEST_CODE_VERSION
 from pipeline.runner.bucket_rules import rule_for
@@ -93,7 +93,13 @@ def list_sources(
         if items:
             with runtime.database.transaction() as connection:
                 runs.hold(connection, run)
-                _add_batch(connection, listing, items, only_new=run.inputs["only_new"])
+                _add_batch(
+                    connection,
+                    listing,
+                    items,
+                    runtime.plans,
+                    only_new=run.inputs["only_new"],
+                )
         on_progress(found, skipped)
         if not still_wanted():
             return False
@@ -159,7 +165,12 @@ class _Place:
 
 
 def _add_batch(
-    connection: Connection, listing: Listing, items: Sequence[SourceItem], *, only_new: bool
+    connection: Connection,
+    listing: Listing,
+    items: Sequence[SourceItem],
+    plans: jobs.PlanCache,
+    *,
+    only_new: bool,
 ) -> None:
     # The same place may come twice in one job, by two sources. Sorted: two submissions that write
     # the same new places never wait for each other in a circle.
@@ -208,7 +219,6 @@ def _add_batch(
     ]
     # In the order of ids: two submissions never wait for each other's assets in a circle.
     for asset_id, place_id in sorted(finished):
-        lock_asset(connection, asset_id)
         progress = advance(
             connection,
             asset_id=asset_id,
@@ -216,7 +226,7 @@ def _add_batch(
             priority=listing.priority,
             plan=listing.plan,
             submitted_at=listing.submitted_at,
-            adopt=True,
+            plans=plans,
         )
         jobs.set_item_state(
             connection,

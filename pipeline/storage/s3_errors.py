@@ -55,11 +55,8 @@ _HOW_TO_GIVE_CREDENTIALS = (
 )
 _EXPIRED = (AccessDeniedError, "the credentials used for {uri} have expired: renew them")
 _BUSY = (StoreUnavailableError, "the store cannot serve {uri} now")
-_DENIED = (
-    AccessDeniedError,
-    "the store refuses {uri}: allow s3:ListBucket and s3:GetObject; for artifacts s3:PutObject, "
-    "to clean up s3:DeleteObject too",
-)
+_NEEDED = "s3:ListBucket and s3:GetObject; for artifacts s3:PutObject, s3:DeleteObject"
+_DENIED = (AccessDeniedError, f"the store refuses {{uri}}: allow {_NEEDED}")
 
 #: Error codes of S3 that say more than their status does.
 _BY_CODE: dict[str, tuple[type[PipelineError], str]] = {

@@ -194,11 +194,11 @@ def test_a_postponed_run_waits(database: Database) -> None:
     assert claim(database, run_id) is None
     assert run_row(database, run_id).state == "waiting"
     with database.transaction() as connection:
-        assert not dispatching.any_waking(connection)
+        assert dispatching.look(connection, ["cpu"]) == ([], False)
         assert dispatching.wake_waiting(connection) == 0
         assert take_due(connection, "cpu", depth=9) == []
         connection.execute(update(tables.stage_run).values(not_before=utc_now(-1)))
-        assert dispatching.any_waking(connection)
+        assert dispatching.look(connection, ["cpu"]) == ([], True)
         assert dispatching.wake_waiting(connection) == 1
         assert take_due(connection, "cpu", depth=9) == [run_id]
 
@@ -213,14 +213,14 @@ def test_due_work_is_published_most_urgent_first_and_no_deeper_than_asked(
     }
     other = add_run(database, asset_id, queue="io")
     with database.transaction() as connection:
-        assert dispatching.queues_with_due(connection, ["io", "device"]) == ["io"]
+        assert dispatching.look(connection, ["io", "device"]) == (["io"], False)
         assert take_due(connection, "cpu", depth=2) == [ids[9], ids[5]]
         assert take_due(connection, "cpu", depth=2) == []
         assert take_due(connection, "cpu", depth=3) == [ids[1]]
         dispatching.unpublish(connection, [ids[9]])
         assert take_due(connection, "cpu", depth=3) == [ids[9]]
         assert take_due(connection, "io", depth=3) == [other]
-        assert dispatching.queues_with_due(connection, ["io", "device"]) == []
+        assert dispatching.look(connection, ["io", "device"]) == ([], False)
 
 
 def test_urgent_work_is_published_although_the_broker_is_full_of_other(database: Database) -> None:

@@ -104,7 +104,7 @@ def artifacts_referred_to(connection: Connection) -> set[str]:
     return {sha for each in columns for sha in connection.execute(select(each)).scalars()}
 
 
-def attempts_of(happened: Sequence[Fired], *, deadly: Sequence[str] = ("kill",)) -> dict[int, int]:
+def attempts_of(happened: Sequence[Fired], *, deadly: Sequence[str]) -> dict[int, int]:
     """How many attempts every run must have had that was claimed by a process when that died;
     what had committed counts not, though its message came again."""
     deaths: Counter[int] = Counter()

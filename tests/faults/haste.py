@@ -21,7 +21,7 @@ def install() -> None:
     execute.NEWER_PAUSE_SECONDS = 0.5
     patience._WAIT = wait_random_exponential(multiplier=0.2, max=1)
     outage.MAX_PAUSE_SECONDS = 1
-    supervisor.Times.__init__.__kwdefaults__["first_pause"] = 0.1
+    supervisor.Times.__init__.__kwdefaults__ |= {"first_pause": 0.1, "longest_pause": 0.5}
     redis_stream.RedisStreamListener.__init__.__kwdefaults__["reclaim_seconds"] = 1.5
     transport_options = app._transport_options
 

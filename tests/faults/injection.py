@@ -183,8 +183,12 @@ class Injection:
         def claim_and_tell(connection: Any, *arguments: Any, **named: Any) -> Any:
             run = claim(connection, *arguments, **named)
             if run is not None:
+                # Comparing with 0 finds nothing; with NULL it would find all without an asset.
                 query = select(location.c.uri).where(
-                    or_(location.c.id == run.location_id, location.c.asset_id == run.asset_id)
+                    or_(
+                        location.c.id == (run.location_id or 0),
+                        location.c.asset_id == (run.asset_id or 0),
+                    )
                 )
                 self._run.claimed, self._run.batches = run, 0
                 self._run.uris = " ".join(connection.execute(query).scalars())

@@ -121,7 +121,7 @@ def test_permissions_that_end(bucket: Bucket, expected: Content) -> None:
     assert rule.seen > 4
     # The permission is back.
     bucket.proxy.clear()
-    assert control.retry(bucket.world.runtime, job_id=job_id, error_class="AccessDeniedError") > 0
+    assert control.retry(bucket.world.database, job_id=job_id, error_class="AccessDeniedError") > 0
     bucket.check(expected)
 
 

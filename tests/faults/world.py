@@ -240,10 +240,11 @@ class World:
         failed: Mapping[str, str] | None = None,
         cancelled: bool = False,
         outdated: bool = False,
+        deadly: Sequence[str] = ("kill",),
     ) -> None:
         """Settle, stop, and look at everything that is promised.
 
-        ``exact``: every attempt is known: those that died by faults of ours, and one more.
+        ``exact``: every attempt is known: those that died by our ``deadly`` faults, and one more.
         ``failed``: files that fail besides those that always do, with the class of the error.
         ``cancelled``: whether a job was. ``outdated``: whether older versions left results.
         """
@@ -254,7 +255,7 @@ class World:
                 check_rows(
                     connection,
                     expected,
-                    attempts=attempts_of(self.fired()) if exact else None,
+                    attempts=attempts_of(self.fired(), deadly=deadly) if exact else None,
                     failed=failed or {},
                     cancelled=cancelled,
                     outdated=outdated,

@@ -1,0 +1,641 @@
+"""Stories of jobs: in whatever order things happen to them, nothing is lost and nothing done twice.
+
+Each story is a few dozen random steps by clients, workers, dispatchers and the files themselves,
+with tiny stages and the real database; hypothesis shortens one that goes wrong. The same stories
+are told each time; ``STORIES=2000`` in the environment tells that many new ones.
+"""
+
+import os
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+from hypothesis.strategies import booleans, integers, none, sampled_from
+from sqlalchemy import Connection, select, text, update
+
+from pipeline.config import Settings
+from pipeline.db import dispatching, job_control, runs
+from pipeline.db.engine import Database
+from pipeline.db.invariants import Limits, check_invariants
+from pipeline.db.jobs import PlanCache
+from pipeline.errors import (
+    ContractError,
+    InvalidMediaError,
+    PipelineError,
+    ResourceExhaustedError,
+    StoreUnavailableError,
+)
+from pipeline.media.results import ChildUsage, ProbeResult
+from pipeline.plan.graph import stages_for
+from pipeline.runner import control, expand, ingest, intake
+from pipeline.runner.execute import Attempt, close_failed
+from pipeline.runner.leases import LeaseKeeper
+from pipeline.runner.runtime import Runtime
+from pipeline.stages.base import QUEUES, Models, StageInputs, StageOutput, StageSpec
+from schemas import operations
+from schemas.messages import JobMessage
+from schemas.records import Caption, Cue, MediaInfo, Shot
+from schemas.tables import EXPAND, INGEST, stage_run
+from schemas.types import utc_now
+
+MAX_ATTEMPTS = 2
+STEPS = 40
+#: PostgreSQL differs in what it locks and stores, which few stories show as well as many.
+STORIES = {"sqlite": 60, "postgresql": 8}
+
+#: Two that are alike, a sidecar beside one of them, and a picture.
+FILES = {
+    "one/a.mp4": "video 1",
+    "one/a.srt": "words",
+    "one/b.mp4": "video 2",
+    "two/c.mp4": "video 1",
+    "two/d.png": "image 1",
+}
+SOURCES = ((".",), ("one",), ("two",), ("one/a.mp4",), ("one", "."))
+#: How an attempt ends that does not succeed.
+TROUBLE: dict[str, PipelineError] = {
+    "bad media": InvalidMediaError("bad"),
+    "our bug": ContractError("wrong"),
+    "store away": StoreUnavailableError("away"),
+    "out of memory": ResourceExhaustedError("full"),
+    "told to stop": StoreUnavailableError("stopping"),
+}
+#: Which of those there are: any number, taken modulo how many there are.
+PICK = integers(0, 11)
+DUE = select(stage_run.c.id).where(stage_run.c.state == "queued").order_by(stage_run.c.id)
+SPAN = {"shot_index": 0, "start_ms": 0, "end_ms": 1000}
+
+
+class WorkerDiedError(Exception):
+    """The process ends here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Words:
+    """The parameters of every tiny stage."""
+
+    words: str = "plain"
+
+
+def tiny_stages() -> dict[str, StageSpec]:
+    """split → ocr and, of videos, speech → fuse. The split makes the same of other sidecars."""
+
+    def stage(
+        name: str,
+        inputs: Any,
+        outputs: Any,
+        make: Callable[[StageInputs, Words], Any],
+        kinds: Any = ("video", "image"),
+    ) -> StageSpec:
+        def run(stage_inputs: StageInputs, params: Words, models: Models) -> StageOutput:
+            return StageOutput(records={outputs[0]: [make(stage_inputs, params)]})
+
+        return StageSpec(
+            name=name,
+            queue="device" if name == "ocr" else "cpu",
+            code_version=1,
+            kinds=frozenset(kinds),
+            inputs=inputs,
+            outputs=outputs,
+            roles=(),
+            params=Words,
+            run=run,
+        )
+
+    def cue(origin: Any) -> Callable[[StageInputs, Words], Cue]:
+        return lambda inputs, params: Cue(
+            origin=origin, start_ms=0, end_ms=inputs.shots()[0].end_ms, text=params.words
+        )
+
+    def shot(inputs: StageInputs, params: Words) -> Shot:
+        return Shot(shot_index=0, start_ms=0, end_ms=100 * len(params.words))
+
+    def caption(inputs: StageInputs, params: Words) -> Caption:
+        return Caption(**SPAN, text=" ".join(c.text for c in inputs.cues()), language="en")
+
+    specs = (
+        stage("split", ("media", "sidecars"), ("shots",), shot),
+        stage("ocr", ("shots",), ("cues",), cue("ocr")),
+        stage("speech", ("shots",), ("cues",), cue("speech"), kinds=("video",)),
+        stage("fuse", ("cues",), ("captions",), caption),
+    )
+    return {spec.name: spec for spec in specs}
+
+
+def probe(path: Path, limits: Any) -> ProbeResult:
+    kind: Any = path.read_text().partition(" ")[0]
+    return ProbeResult(
+        info=MediaInfo(
+            kind=kind,
+            container="mp4",
+            duration_ms=1000,
+            width_px=64,
+            height_px=36,
+            frame_rate=25.0,
+            streams=(),
+        ),
+        usage=ChildUsage(cpu_seconds=0, decoder_cpu_seconds=0, startup_cpu_seconds=0),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where stories take place."""
+
+    runtime: Runtime
+    keeper: LeaseKeeper
+    folder: Path
+
+    @property
+    def database(self) -> Database:
+        return self.runtime.database
+
+    def clear(self) -> None:
+        """As if nothing had ever happened here."""
+        tables = [table.name for table in reversed(operations.metadata.sorted_tables)]
+        if self.database.is_sqlite:
+            statements = [f"DELETE FROM {name}" for name in tables]
+        else:
+            statements = [f"TRUNCATE {', '.join(tables)} RESTART IDENTITY"]
+        with self.database.transaction() as connection:
+            for statement in statements:
+                connection.execute(text(statement))
+        self.runtime.plans = PlanCache()
+        for name in FILES:
+            self.write(name, FILES[name], at=0)
+
+    def write(self, name: str, content: str | None, *, at: int) -> None:
+        """A file of another content, or none, that shows another time."""
+        path = self.folder / name
+        path.unlink(missing_ok=True)
+        if content is not None:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(content)
+            os.utime(path, (at, at))
+
+    def rows(self, query: str, **values: Any) -> list[Any]:
+        with self.database.reading() as connection:
+            return list(connection.execute(text(query), values))
+
+    def everything(self) -> dict[str, list[Any]]:
+        with self.database.reading() as connection:
+            return {
+                table.name: sorted(map(repr, connection.execute(select(table))))
+                for table in operations.metadata.sorted_tables
+            }
+
+
+class Story(RuleBasedStateMachine):
+    """What clients, workers, dispatchers and files do, one transaction after the other.
+
+    A run that was claimed stays in ``claims`` when its worker is taken for dead: it may end late.
+    """
+
+    jobs: Bundle[int] = Bundle("jobs")
+    claims: Bundle[runs.ClaimedRun] = Bundle("claims")
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self.stage, self.runtime, self.database = stage, stage.runtime, stage.database
+        self.stage.clear()
+        self.job_of_key: dict[str, int] = {}
+        #: Runs in the hands of workers, by token; what is no more here is fenced off.
+        self.held: dict[str, runs.ClaimedRun] = {}
+        #: How often each (place or asset, stage, fingerprint) was worked off.
+        self.successes: Counter[tuple[Any, ...]] = Counter()
+        self.touched = 0
+
+    # Clients
+
+    @rule(
+        target=jobs,
+        sources=sampled_from(SOURCES),
+        words=sampled_from(("plain", "longer")),
+        priority=sampled_from((0, 5)),
+        only_new=booleans(),
+        key=none() | sampled_from(("k", "l")),
+        here=booleans(),
+    )
+    def submit(
+        self,
+        sources: tuple[str, ...],
+        words: str,
+        priority: int,
+        only_new: bool,
+        key: str | None,
+        here: bool,
+    ) -> Any:
+        message = JobMessage(
+            sources=tuple(str(self.stage.folder / source) for source in sources),
+            parameters={"split": {"words": words}},
+            priority=priority,
+            only_new=only_new,
+            job_key=key,
+        )
+        known = self.job_of_key.get(key) if key is not None else None
+        before = self.stage.everything() if known is not None else {}
+        if here:
+            listed = self._listed()
+            job = intake.submit(self.runtime, message)
+            for run in self._listed() - listed:
+                self.successes[run] += 1
+        else:
+            accepted = intake.accept(self.runtime, message, origin="queue")
+            job = accepted.job_id
+            assert accepted.is_new == (known is None)
+            assert known is None or self.stage.everything() == before
+        if known is not None:
+            assert job == known
+            return multiple()
+        if key is not None:
+            self.job_of_key[key] = job
+        return job
+
+    @rule(job=jobs)
+    def pause(self, job: int) -> None:
+        control.pause(self.database, job)
+
+    @rule(job=jobs)
+    def resume(self, job: int) -> None:
+        control.resume(self.database, job)
+
+    @rule(job=jobs, half_way=booleans())
+    def cancel(self, job: int, half_way: bool) -> None:
+        if half_way:
+            with self.database.transaction() as connection:
+                begun = job_control.begin_cancelling(connection, job)
+        else:
+            begun = control.cancel(self.database, job)
+        if begun:
+            self._drop(lambda run: run.stage == EXPAND and run.inputs["job"] == job)
+
+    @rule(
+        job=none() | jobs,
+        error_class=sampled_from((None, "InvalidMediaError")),
+        stage=sampled_from((None, "split", INGEST)),
+    )
+    def retry(self, job: int | None, error_class: str | None, stage: str | None) -> None:
+        control.retry(self.database, job_id=job, error_class=error_class, stage=stage)
+
+    @rule(
+        name=sampled_from(sorted(FILES)),
+        content=sampled_from(("video 1", "video 2", "image 1", "", None)),
+        is_new=booleans(),
+    )
+    def change_file(self, name: str, content: str | None, is_new: bool) -> None:
+        """``is_new``: by its time; else what it was once may be back, as with a restored backup."""
+        self.touched += is_new
+        self.stage.write(name, content, at=self.touched if is_new else 0)
+
+    # Workers
+
+    @rule(target=claims, pick=PICK, alone=booleans())
+    def claim(self, pick: int, alone: bool) -> Any:
+        due = self._due()
+        run = self._claim(due[pick % len(due)], alone=alone) if due else None
+        return run if run is not None else multiple()
+
+    @rule(count=integers(1, 6), pick=PICK)
+    def work(self, count: int, pick: int) -> None:
+        """Some runs one after the other, as one undisturbed worker does."""
+        for _ in range(count):
+            due = self._due()
+            run = self._claim(due[pick % len(due)]) if due else None
+            if run is None:
+                return
+            self._end(run)
+            self.no_rule_is_broken()
+
+    @rule(run=consumes(claims))
+    def succeed(self, run: runs.ClaimedRun) -> None:
+        self._end(run)
+
+    @rule(run=consumes(claims), trouble=sampled_from(sorted(TROUBLE)))
+    def fail(self, run: runs.ClaimedRun, trouble: str) -> None:
+        self._end(run, trouble)
+
+    @rule(run=claims)
+    def lose(self, run: runs.ClaimedRun) -> None:
+        """The worker stops renewing its lease: dead or only stalled, nobody knows."""
+        self._lose(run)
+
+    @rule(
+        target=claims,
+        pick=PICK,
+        batches=integers(1, 2),
+        event=sampled_from(("worker dies", "lease is lost", "another lists it", "cancelled")),
+    )
+    def list_and_stop(self, pick: int, batches: int, event: str) -> Any:
+        """A listing to which something happens between two of its batches."""
+        listings = [row.id for row in self.stage.rows(
+            "SELECT id FROM stage_run WHERE stage = 'expand' AND state = 'queued' ORDER BY id")]  # fmt: skip
+        run = self._claim(listings[pick % len(listings)]) if listings else None
+        if run is None:
+            return multiple()
+        left = batches
+
+        def happen(found: int, skipped: int) -> None:
+            nonlocal left
+            left -= 1
+            if left:
+                return
+            if event == "worker dies":
+                raise WorkerDiedError
+            if event == "cancelled":
+                self.cancel(run.inputs["job"], half_way=False)
+                return
+            self._lose(run)
+            other = self._claim(run.stage_run_id) if event == "another lists it" else None
+            if other is not None:
+                self._end(other)
+
+        with self.database.reading() as connection:
+            listing = expand.Listing.of(connection, run.inputs["job"])
+        try:
+            assert expand.list_sources(self.runtime, run, listing, happen)
+        except WorkerDiedError:
+            return run
+        except runs.LeaseLostError:
+            assert left <= 0
+            assert run.token not in self.held
+        else:
+            assert left > 0, "the fence did not hold"
+            self._count(run)
+        return multiple()
+
+    # Dispatchers
+
+    @rule(depth=integers(1, 3))
+    def publish(self, depth: int) -> None:
+        self._publish(depth)
+
+    @rule()
+    def lose_messages(self) -> None:
+        """The broker has forgotten what it was given, and a dispatcher comes to know."""
+        self._republish()
+
+    @rule()
+    def look_after(self) -> None:
+        self._look_after()
+
+    # What holds at any time, and in the end
+
+    @invariant()
+    def no_rule_is_broken(self) -> None:
+        with self.database.reading() as connection:
+            found = check_invariants(connection, limits=Limits.of(self.runtime.settings))
+        assert [each.text for each in found if each.severity == "broken"] == []
+
+    def teardown(self) -> None:
+        if sys.exception() is not None:
+            return
+        for run in list(self.held.values()):
+            self._end(run)
+        self._work_off()
+        unfinished = "SELECT id FROM job WHERE state IN ('expanding', 'running') AND paused_at "
+        assert self.stage.rows(unfinished + "IS NULL") == [], "held up by a paused job"
+        for job in self.stage.rows(unfinished + "IS NOT NULL"):
+            control.resume(self.database, job.id)
+        self._work_off()
+        with self.database.reading() as connection:
+            limits = Limits.of(self.runtime.settings)
+            found = check_invariants(connection, settled=True, limits=limits)
+        assert [each.text for each in found] == []
+        self._nothing_was_done_twice()
+        self._every_item_says_how_it_ended()
+
+    def _nothing_was_done_twice(self) -> None:
+        done = {
+            (row.place, row.stage, row.fingerprint)
+            for row in self.stage.rows(
+                f"SELECT {PLACE} AS place, stage, fingerprint FROM stage_run "
+                "WHERE state = 'succeeded'"
+            )
+        }
+        assert done <= set(self.successes)
+        # An ingest is done again where the place was found changed since: see `_claim`.
+        again = {key: times for key, times in self.successes.items() if key[1] != INGEST}
+        assert {key for key in done if key[1] != INGEST} == set(again)
+        assert set(again.values()) <= {1}
+
+    def _every_item_says_how_it_ended(self) -> None:
+        for item in self.stage.rows(
+            "SELECT i.state, i.job_id, i.asset_id, a.kind, r.job_id AS failed_in, r.state AS run, "
+            "r.error_class, r.error_text, j.cancelled_at, j.error_class AS job_error "
+            "FROM job_item i JOIN job j ON j.id = i.job_id LEFT JOIN asset a ON a.id = i.asset_id "
+            "LEFT JOIN stage_run r ON r.id = i.failed_run_id"
+        ):
+            if item.state == "done":
+                shown = self.stage.rows(
+                    "SELECT stage FROM head WHERE asset_id = :asset", asset=item.asset_id
+                )
+                wanted = {spec.name for spec in stages_for(item.kind, has_audio=False)}
+                assert {row.stage for row in shown} == wanted
+            elif item.state == "failed":
+                # A newer job may have tried it again since, with success.
+                assert (item.error_class and item.error_text) or item.failed_in > item.job_id, item
+            else:
+                assert item.state == "cancelled"
+                assert item.cancelled_at is not None or item.job_error is not None, item
+
+    # Steps of the above
+
+    def _due(self) -> list[int]:
+        with self.database.reading() as connection:
+            return list(connection.execute(DUE).scalars())
+
+    def _claim(self, run_id: int, *, alone: bool = True) -> runs.ClaimedRun | None:
+        with self.database.transaction() as connection:
+            run = runs.claim(
+                connection,
+                run_id,
+                owner="test/1",
+                lease_seconds=3600,
+                max_attempts=MAX_ATTEMPTS,
+                alone=alone,
+            )
+        if run is None:
+            return None
+        assert run.attempt <= MAX_ATTEMPTS
+        (found,) = self.stage.rows(
+            "SELECT j.paused_at, j.cancelled_at, l.etag, l.ingest_run_id FROM stage_run r "
+            "JOIN job j ON j.id = r.job_id LEFT JOIN location l ON l.id = r.location_id "
+            "WHERE r.id = :run",
+            run=run_id,
+        )
+        assert found.paused_at is None
+        assert found.cancelled_at is None
+        if self.successes[self._key(run_id)]:
+            assert run.stage == INGEST
+            assert found.etag == "" or found.ingest_run_id != run_id, "done already"
+        self.held[run.token] = run
+        return run
+
+    def _end(self, run: runs.ClaimedRun, trouble: str | None = None) -> None:
+        """The worker ends its attempt; one whose lease was lost must not change anything."""
+        stopping = threading.Event()
+        if trouble == "told to stop":
+            stopping.set()
+        attempt = Attempt(
+            runtime=self.runtime, run=run, keeper=self.stage.keeper, stopping=stopping
+        )
+        is_fenced = run.token not in self.held
+        before = self.stage.everything() if is_fenced else {}
+        if trouble is not None:
+            attempt.record(TROUBLE[trouble])
+        else:
+            try:
+                attempt.make()
+            except runs.LeaseLostError:
+                assert is_fenced
+            except PipelineError as error:
+                attempt.record(error)
+            else:
+                assert not is_fenced
+                self._count(run)
+        if is_fenced:
+            assert self.stage.everything() == before
+        self.held.pop(run.token, None)
+        assert not self.stage.rows(
+            "SELECT id FROM stage_run WHERE lease_token = :token", token=run.token
+        )
+
+    def _count(self, run: runs.ClaimedRun) -> None:
+        self.held.pop(run.token, None)
+        self.successes[self._key(run.stage_run_id)] += 1
+
+    def _key(self, run_id: int) -> tuple[Any, ...]:
+        (row,) = self.stage.rows(f"SELECT {PLACE}, stage, fingerprint FROM stage_run "
+                                 "WHERE id = :run", run=run_id)  # fmt: skip
+        return tuple(row)
+
+    def _listed(self) -> set[tuple[Any, ...]]:
+        return {tuple(row) for row in self.stage.rows(
+            f"SELECT {PLACE}, stage, fingerprint FROM stage_run "
+            "WHERE stage = 'expand' AND state = 'succeeded'")}  # fmt: skip
+
+    def _lose(self, run: runs.ClaimedRun) -> None:
+        with self.database.transaction() as connection:
+            runs.expire(connection, [run.token])
+        self._recover()
+        self._drop(lambda each: each.token == run.token)
+
+    def _drop(self, is_lost: Callable[[runs.ClaimedRun], bool]) -> None:
+        self.held = {token: run for token, run in self.held.items() if not is_lost(run)}
+
+    def _recover(self) -> None:
+        failed = [0]
+        while failed:
+            with self.database.transaction() as connection:
+                failed = dispatching.recover_expired(connection, max_attempts=MAX_ATTEMPTS)
+                for run_id in failed:
+                    close_failed(connection, self.runtime, run_id)
+
+    def _look_after(self) -> None:
+        """What a dispatcher does every few seconds; all pauses are over."""
+        with self.database.transaction() as connection:
+            self._age(connection, "not_before")
+            dispatching.wake_waiting(connection)
+        self._recover()
+        with self.database.reading() as connection:
+            cancelling = job_control.cancelling(connection)
+            paused = job_control.paused(connection)
+        for job in cancelling:
+            control.finish_cancelling(self.database, job)
+        for job in paused:
+            with self.database.transaction() as connection:
+                job_control.hand_over(connection, job)
+
+    def _republish(self) -> None:
+        with self.database.transaction() as connection:
+            self._age(connection, "published_at")
+            dispatching.republish(connection, seconds=1, empty_queues=QUEUES, empty_seconds=1)
+
+    @staticmethod
+    def _age(connection: Connection, column: str) -> None:
+        past = {column: utc_now(-3600)}
+        connection.execute(
+            update(stage_run).where(stage_run.c[column].is_not(None)).values(**past)
+        )
+
+    def _publish(self, depth: int) -> list[int]:
+        published: list[int] = []
+        for queue in QUEUES:
+            with self.database.transaction() as connection:
+                published += dispatching.take_due(connection, queue, depth=depth)[0]
+        return published
+
+    def _work_off(self) -> None:
+        """All that dispatchers and a worker do by themselves, until they find nothing to do."""
+        idle = 0
+        while idle < 2:
+            self._look_after()
+            self._republish()
+            done = 0
+            for run_id in self._publish(100):
+                run = self._claim(run_id)
+                if run is not None:
+                    self._end(run)
+                    done += 1
+            idle = 0 if done else idle + 1
+
+
+#: What a run works for, as one value.
+PLACE = "COALESCE('a' || asset_id, 'l' || location_id, 'j' || job_id)"
+PLACE = f"CASE WHEN stage = 'ingest' THEN 'l' || location_id ELSE {PLACE} END"
+
+
+@pytest.fixture
+def stage(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Stage]:
+    specs = tiny_stages()
+    for module in ("plan.graph", "plan.profiles", "runner.execute", "runner.intake"):
+        monkeypatch.setattr(f"pipeline.{module}.STAGES", specs)
+    for module in ("runner.expand", "runner.control", "db.dispatching"):
+        monkeypatch.setattr(f"pipeline.{module}.BATCH", 2)
+    monkeypatch.setattr(ingest, "probe_media", probe)
+    runtime = Runtime(
+        Settings(
+            data_dir=tmp_path / "data",
+            database=database.engine.url.render_as_string(hide_password=False),
+            max_attempts=MAX_ATTEMPTS,
+        )
+    )
+    keeper = LeaseKeeper(runtime.database, 3600)
+    folder = tmp_path / "media"
+    folder.mkdir()
+    yield Stage(runtime, keeper, folder)
+    keeper.close()
+    runtime.close()
+
+
+def test_whatever_happens_nothing_is_lost_and_nothing_done_twice(stage: Stage) -> None:
+    asked = os.environ.get("STORIES")
+    run_state_machine_as_test(
+        lambda: Story(stage),
+        settings=settings(
+            max_examples=int(asked or STORIES[stage.database.engine.dialect.name]),
+            stateful_step_count=STEPS,
+            derandomize=asked is None,
+            database=None,
+            deadline=None,
+            report_multiple_bugs=False,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
