@@ -263,3 +263,21 @@ def _cue(row: Row[Any]) -> Cue:
         box=box,
         sidecar=row.sidecar,
     )
+
+
+def artifacts_of(connection: Connection, stage_run_ids: Sequence[int]) -> dict[str, str]:
+    """Named artifacts of these runs: name → sha256."""
+    query = select(tables.artifact.c.name, tables.artifact.c.sha256).where(
+        tables.artifact.c.stage_run_id.in_(stage_run_ids)
+    )
+    return {row.name: row.sha256 for row in connection.execute(query)}
+
+
+def locations_of(connection: Connection, asset_id: int) -> list[Any]:
+    """Where the asset was seen, the places that still hold it first."""
+    query = (
+        select(tables.location)
+        .where(tables.location.c.asset_id == asset_id)
+        .order_by(tables.location.c.is_current.desc(), tables.location.c.id)
+    )
+    return list(connection.execute(query))

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Case,
     ColumnElement,
     Connection,
+    CursorResult,
     Float,
     Integer,
     Select,
@@ -37,9 +38,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 
 from pipeline.errors import AttemptLostError, ResourceExhaustedError, names_of
 from schemas.tables import (
-    artifact,
     job,
-    location,
     model,
     stage_run,
     stage_run_input,
@@ -267,20 +266,38 @@ def succeed(
     notes: Sequence[str],
 ) -> None:
     """Close the run as succeeded. Raises LeaseLostError where the fence has fallen."""
-    _close(
-        connection,
-        run,
+    values = {
+        "asset_id": asset_id,
+        "outputs": dict(outputs),
+        "seconds": seconds,
+        "device_seconds": device_seconds,
+        "cpu_seconds": dict(cpu_seconds),
+        "notes": list(notes),
+    }
+    closed = connection.execute(_SUCCEED, {"run": run.stage_run_id, "token": run.token, **values})
+    _fence(run, closed)
+
+
+_RELEASED = {
+    "lease_token": None,
+    "lease_owner": None,
+    "lease_expires_at": None,
+    "finished_at": utc_now(),
+}
+_MADE = ("asset_id", "outputs", "seconds", "device_seconds", "cpu_seconds", "notes")
+# Made once: it is in every transaction that finishes a run.
+_SUCCEED = (
+    update(stage_run)
+    .where(stage_run.c.id == bindparam("run"), stage_run.c.lease_token == bindparam("token"))
+    .values(
         state="succeeded",
-        asset_id=asset_id,
-        outputs=dict(outputs),
-        seconds=seconds,
-        device_seconds=device_seconds,
-        cpu_seconds=dict(cpu_seconds),
-        notes=list(notes),
         error_class=None,
         error_text=None,
         not_before=None,
+        **_RELEASED,
+        **{name: bindparam(name) for name in _MADE},
     )
+)
 
 
 def fail(
@@ -362,31 +379,11 @@ def _close(connection: Connection, run: ClaimedRun, **values: Any) -> None:
     closed = connection.execute(
         update(stage_run)
         .where(stage_run.c.id == run.stage_run_id, stage_run.c.lease_token == run.token)
-        .values(
-            lease_token=None,
-            lease_owner=None,
-            lease_expires_at=None,
-            finished_at=utc_now(),
-            **values,
-        )
+        .values(**_RELEASED, **values)
     )
+    _fence(run, closed)
+
+
+def _fence(run: ClaimedRun, closed: CursorResult[Any]) -> None:
     if closed.rowcount != 1:
         raise LeaseLostError(f"stage run {run.stage_run_id} was given to another worker")
-
-
-def artifacts_of(connection: Connection, stage_run_ids: Sequence[int]) -> dict[str, str]:
-    """Named artifacts of these runs: name → sha256."""
-    query = select(artifact.c.name, artifact.c.sha256).where(
-        artifact.c.stage_run_id.in_(stage_run_ids)
-    )
-    return {row.name: row.sha256 for row in connection.execute(query)}
-
-
-def locations_of(connection: Connection, asset_id: int) -> list[Any]:
-    """Where the asset was seen, the places that still hold it first."""
-    query = (
-        select(location)
-        .where(location.c.asset_id == asset_id)
-        .order_by(location.c.is_current.desc(), location.c.id)
-    )
-    return list(connection.execute(query))

@@ -190,7 +190,7 @@ class Attempt:
         models = RunModels(runtime, run, lambda: self.keeper.touch(run.token))
         with RunInputs(runtime, run, spec) as inputs:
             output = spec.run(inputs, build_parameters(spec, run.params), models)
-            stored = store_files(runtime, spec, output, inputs.work_dir)
+            stored = store_files(runtime, spec, output, inputs)
             ref = results.RunRef(stage_run_id=run.stage_run_id, asset_id=inputs.asset_id)
 
             def close(connection: Connection) -> None:
@@ -256,7 +256,7 @@ class Attempt:
             uris.append(run.inputs["uri"])
         elif run.asset_id is not None:
             with runtime.database.reading() as connection:
-                uris += [place.uri for place in runs.locations_of(connection, run.asset_id)]
+                uris += [place.uri for place in results.locations_of(connection, run.asset_id)]
         return wait_for_stores(
             runtime.stores,
             [normalise_uri(uri) for uri in uris],

@@ -34,14 +34,17 @@ class RunInputs:
         self._spec = spec
         self.asset_id = run.asset_id
         self._stack = ExitStack()
-        self.work_dir: Path
 
     def __enter__(self) -> Self:
-        self.work_dir = self._stack.enter_context(self._runtime.scratch.temporary_folder())
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._stack.close()
+
+    @cached_property
+    def work_dir(self) -> Path:
+        # Made when it is first asked for: many stages need none.
+        return self._stack.enter_context(self._runtime.scratch.temporary_folder())
 
     def info(self) -> MediaInfo:
         with self._runtime.database.reading() as connection:
@@ -107,7 +110,7 @@ class RunInputs:
     @cached_property
     def _artifacts(self) -> Mapping[str, str]:
         with self._runtime.database.reading() as connection:
-            return runs.artifacts_of(connection, list(self._run.input_runs.values()))
+            return results.artifacts_of(connection, list(self._run.input_runs.values()))
 
     def _rows(self, name: OutputName, read: Any) -> list[Any]:
         self._declared(name)
@@ -136,7 +139,7 @@ def fetched_media(runtime: Runtime, asset_id: int, work_dir: Path) -> Iterator[P
         sha256 = connection.execute(
             select(asset.c.sha256).where(asset.c.id == asset_id)
         ).scalar_one()
-        places = runs.locations_of(connection, asset_id)
+        places = results.locations_of(connection, asset_id)
     with runtime.scratch.get(sha256) as kept:
         if kept is not None:
             yield kept

@@ -14,7 +14,7 @@ from pipeline.db import results
 from pipeline.errors import ContractError
 from pipeline.plan.fingerprint import digest_of
 from pipeline.runner.runtime import Runtime
-from pipeline.stages.base import Blob, StageOutput, StageSpec
+from pipeline.stages.base import Blob, StageInputs, StageOutput, StageSpec
 from schemas import tables
 from schemas.records import Embedding
 
@@ -31,7 +31,7 @@ class StoredOutput:
 
 
 def store_files(
-    runtime: Runtime, spec: StageSpec, output: StageOutput, work_dir: Path
+    runtime: Runtime, spec: StageSpec, output: StageOutput, inputs: StageInputs
 ) -> StoredOutput:
     """Put every file into the artifact store and digest every output.
 
@@ -43,7 +43,7 @@ def store_files(
     blobs = [*output.blobs]
     for name, arrays in output.arrays.items():
         if arrays:
-            blobs.append(_arrays_blob(name, arrays, work_dir / f"{name}.safetensors"))
+            blobs.append(_arrays_blob(name, arrays, inputs.work_dir / f"{name}.safetensors"))
     for blob in blobs:
         stored = runtime.artifacts.put_file(blob.path, blob.media_type)
         if stored != blob.sha256:

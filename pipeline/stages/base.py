@@ -54,8 +54,10 @@ class StageInputs(Protocol):
 
     #: Bounds on what opening the media may cost.
     limits: MediaLimits
-    #: A folder of this stage run's own, removed when it ends.
-    work_dir: Path
+
+    @property
+    def work_dir(self) -> Path:
+        """A folder of this stage run's own, removed when it ends."""
 
     def info(self) -> MediaInfo: ...
 

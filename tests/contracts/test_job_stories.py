@@ -20,8 +20,10 @@ from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
     consumes,
+    initialize,
     invariant,
     multiple,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -219,8 +221,13 @@ class Story(RuleBasedStateMachine):
         #: How often each (place or asset, stage, fingerprint) was worked off.
         self.successes: Counter[tuple[Any, ...]] = Counter()
         self.touched = 0
+        self.due: list[int] = []
 
     # Clients
+
+    @initialize(target=jobs, sources=sampled_from(SOURCES))
+    def begin(self, sources: tuple[str, ...]) -> Any:
+        return self.submit(sources, "plain", priority=0, only_new=False, key=None, here=True)
 
     @rule(
         target=jobs,
@@ -304,12 +311,14 @@ class Story(RuleBasedStateMachine):
 
     # Workers
 
+    @precondition(lambda self: self.due)
     @rule(target=claims, pick=PICK, alone=booleans())
     def claim(self, pick: int, alone: bool) -> Any:
         due = self._due()
         run = self._claim(due[pick % len(due)], alone=alone) if due else None
         return run if run is not None else multiple()
 
+    @precondition(lambda self: self.due)
     @rule(count=integers(1, 6), pick=PICK)
     def work(self, count: int, pick: int) -> None:
         """Some runs one after the other, as one undisturbed worker does."""
@@ -334,6 +343,7 @@ class Story(RuleBasedStateMachine):
         """The worker stops renewing its lease: dead or only stalled, nobody knows."""
         self._lose(run)
 
+    @precondition(lambda self: self.due)
     @rule(
         target=claims,
         pick=PICK,
@@ -380,18 +390,14 @@ class Story(RuleBasedStateMachine):
 
     # Dispatchers
 
-    @rule(depth=integers(1, 3))
-    def publish(self, depth: int) -> None:
-        self._publish(depth)
-
-    @rule()
-    def lose_messages(self) -> None:
-        """The broker has forgotten what it was given, and a dispatcher comes to know."""
-        self._republish()
-
-    @rule()
-    def look_after(self) -> None:
-        self._look_after()
+    @rule(what=sampled_from(("look after", "publish", "publish again")))
+    def dispatch(self, what: str) -> None:
+        if what == "look after":
+            self._look_after()
+        elif what == "publish":
+            self._publish(depth=2)
+        else:
+            self._republish()
 
     # What holds at any time, and in the end
 
@@ -400,6 +406,7 @@ class Story(RuleBasedStateMachine):
         with self.database.reading() as connection:
             found = check_invariants(connection, limits=Limits.of(self.runtime.settings))
         assert [each.text for each in found if each.severity == "broken"] == []
+        self.due = self._due()
 
     def teardown(self) -> None:
         if sys.exception() is not None:

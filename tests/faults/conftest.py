@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults import brokers
-from faults.content import Content
-from faults.media import make_media
-from faults.world import World, undisturbed
+
+# Before they are imported: their assertions are to say what they saw.
+pytest.register_assert_rewrite("faults.checks", "faults.content", "faults.world")
+
+from faults import brokers  # noqa: E402
+from faults.content import Content  # noqa: E402
+from faults.media import make_media  # noqa: E402
+from faults.world import World, undisturbed  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -235,7 +235,6 @@ class Injection:
             os.kill(os.getpid(), signal.SIGKILL)
         elif action == "segfault":
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            signal.signal(signal.SIGSEGV, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGSEGV)
         elif action == "freeze":
             os.kill(os.getppid(), signal.SIGSTOP)
