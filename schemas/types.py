@@ -47,7 +47,8 @@ def utc_now(plus_seconds: float | ColumnElement[float] = 0) -> FunctionElement[d
 @compiles(_Clock, "postgresql")
 def _postgresql_clock(element: _Clock, compiler: SQLCompiler, **kwargs: Any) -> str:
     seconds = compiler.process(element.clauses, **kwargs)
-    return f"(clock_timestamp() + make_interval(secs => {seconds}))"
+    # Of the statement: stable, so that a comparison with it can be looked up in an index.
+    return f"(statement_timestamp() + make_interval(secs => {seconds}))"
 
 
 @compiles(_Clock, "sqlite")

@@ -4,10 +4,11 @@ was lost.
 Any number of dispatchers may run: each takes its rows with a conditional update.
 """
 
+import contextlib
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 import structlog
@@ -18,11 +19,13 @@ from sqlalchemy import Connection
 
 from pipeline.db import dispatching, job_control, runs, workers
 from pipeline.errors import DatabaseUnavailableError
+from pipeline.plan.advance import lock_asset
 from pipeline.runner.control import finish_cancelling
 from pipeline.runner.execute import close_failed
 from pipeline.runner.runtime import Runtime
 from pipeline.stages.base import QUEUES
-from workers.app import RUN_STAGE, queue_name
+from schemas.tables import INGEST
+from workers.app import RUN_STAGE, is_amqp, queue_name
 
 log = structlog.get_logger()
 
@@ -36,9 +39,18 @@ RECOVER_EVERY_SECONDS = 5.0
 #: done in this time. Short stages are not held up by rounds, urgent ones not by what is published.
 AHEAD_SECONDS = 0.1
 #: How often runs of paused jobs are given to jobs that wait for them too.
-HAND_OVER_EVERY_SECONDS = 60.0
+HAND_OVER_EVERY_SECONDS = 600.0
+#: How long a broker may take to confirm a message, and a stop may wait for this thread.
+CONFIRM_SECONDS = 10
+STOP_SECONDS = 15.0
+#: How long a round may be busy with the cancelling that somebody left unfinished.
+CANCEL_SECONDS = 1.0
 #: A run published this long ago, while the broker's queue is empty, was lost on the way.
 LOST_SECONDS = 10.0
+
+
+class _EnoughError(Exception):
+    """Other work is due."""
 
 
 class _Queue:
@@ -65,18 +77,31 @@ class _Queue:
 class Dispatcher:
     """One thread that moves due rows to the broker.
 
-    ``queues`` and ``slots``: what this process works on itself, for everybody to know.
+    ``queues`` and ``slots``: what this process works on itself, for everybody to know. ``renew``
+    renews its leases: called before it looks for lost ones, so that a machine that was suspended
+    does not take its own away.
     """
 
     def __init__(
-        self, runtime: Runtime, app: Celery, *, queues: Sequence[str] = (), slots: int = 0
+        self,
+        runtime: Runtime,
+        app: Celery,
+        *,
+        queues: Sequence[str] = (),
+        slots: int = 0,
+        renew: Callable[[], None] = lambda: None,
     ) -> None:
         self._runtime = runtime
         self._app = app
         self._own_queues = tuple(queues)
         self._own_slots = slots
+        self._renew = renew
+        self._send_options = (
+            {"confirm_timeout": CONFIRM_SECONDS} if is_amqp(runtime.settings.broker) else {}
+        )
         self._queues: dict[str, _Queue] = {queue: _Queue() for queue in QUEUES}
-        self._database_back_at = -self._runtime.settings.lease_seconds
+        # Nobody knows what was before this process: leases get their time to be renewed.
+        self._database_back_at = time.monotonic()
         self._handed_over_at = 0.0
         self._wake = threading.Event()
         self.stopping = threading.Event()
@@ -105,7 +130,8 @@ class Dispatcher:
         self.stopping.set()
         self._wake.set()
         if self._thread.is_alive():
-            self._thread.join()
+            # No longer: a broker that hangs must not keep the process.
+            self._thread.join(STOP_SECONDS)
 
     def _run(self) -> None:
         recovered_at = -RECOVER_EVERY_SECONDS
@@ -157,14 +183,21 @@ class Dispatcher:
         queue.count(len(ids))
         for position, run_id in enumerate(ids):
             try:
-                self._app.send_task(RUN_STAGE, args=[run_id], queue=queue_name(name))
-            except (OperationalError, OSError) as error:
+                self._app.send_task(
+                    RUN_STAGE, args=[run_id], queue=queue_name(name), **self._send_options
+                )
+            except Exception as error:
+                self._unpublish(ids[position:])
+                if not isinstance(error, OperationalError | OSError):
+                    raise
                 log.warning("broker_away", reason=str(error))
-                with self._runtime.database.transaction() as connection:
-                    dispatching.unpublish(connection, ids[position:])
                 self.stopping.wait(POLL_SECONDS)
                 return position
         return len(ids)
+
+    def _unpublish(self, ids: Sequence[int]) -> None:
+        with self._runtime.database.transaction() as connection:
+            dispatching.unpublish(connection, ids)
 
     def look_after(self) -> None:
         """What is due now and then: say that we are here, and bring back what was lost."""
@@ -185,11 +218,22 @@ class Dispatcher:
         if stuck:
             self._republish(stuck)
         self.recover()
-        for job_id in cancelling:
-            finish_cancelling(self._runtime.database, job_id)
+        self._finish_cancelling(cancelling)
         if time.monotonic() - self._handed_over_at >= HAND_OVER_EVERY_SECONDS:
             self._handed_over_at = time.monotonic()
             self._hand_over()
+
+    def _finish_cancelling(self, jobs: Sequence[int]) -> None:
+        """Go on with what somebody began and did not end; not for long, other work is due."""
+        began = time.monotonic()
+
+        def check(closed: int) -> None:
+            if time.monotonic() - began > CANCEL_SECONDS or self.stopping.is_set():
+                raise _EnoughError
+
+        with contextlib.suppress(_EnoughError):
+            for job_id in jobs:
+                finish_cancelling(self._runtime.database, job_id, on_progress=check)
 
     def _hand_over(self) -> None:
         """What a paused job came to own since it was paused must not hold up others."""
@@ -226,27 +270,28 @@ class Dispatcher:
     def recover(self) -> None:
         """Bring back the runs of workers that are gone."""
         settings = self._runtime.settings
+        self._renew()
         # While the database was away nobody could renew a lease: they get the time to do so.
-        if time.monotonic() - self._database_back_at < settings.lease_seconds:
-            return
+        waited = time.monotonic() - self._database_back_at >= settings.lease_seconds
         with self._runtime.database.reading() as connection:
-            if not dispatching.any_lost(connection, _dead_owners(connection)):
-                return
-        out_of_attempts = 0
-        while True:
-            # A run fails together with the items that wait for it, or not at all.
+            lost = dispatching.Lost(dead_owners=_dead_owners(connection), with_expired=waited)
+            for_good = dispatching.lost_for_good(
+                connection, lost, max_attempts=settings.max_attempts
+            )
+        for run in for_good:
+            # A run fails together with the items that wait for it, or not at all; its asset is
+            # locked before the run, as everybody does.
             with self._runtime.database.transaction() as connection:
-                failed = dispatching.recover_expired(
-                    connection,
-                    max_attempts=settings.max_attempts,
-                    dead_owners=_dead_owners(connection),
-                )
-                for run_id in failed:
-                    close_failed(connection, self._runtime, run_id)
-            if not failed:
-                break
-            out_of_attempts += 1
-        log.info("leases_recovered", out_of_attempts=out_of_attempts)
+                if run.asset_id is not None and run.stage != INGEST:
+                    lock_asset(connection, run.asset_id)
+                if dispatching.fail_lost(
+                    connection, run.id, lost, max_attempts=settings.max_attempts
+                ):
+                    close_failed(connection, self._runtime, run.id)
+        with self._runtime.database.transaction() as connection:
+            queued = dispatching.requeue_lost(connection, lost, max_attempts=settings.max_attempts)
+        if queued or for_good:
+            log.info("leases_recovered", queued=queued, out_of_attempts=len(for_good))
 
 
 def _dead_owners(connection: Connection) -> list[str]:

@@ -50,6 +50,7 @@ class WorkerHost:
             self._app,
             queues=self._queues,
             slots=runtime.settings.concurrency,
+            renew=self.keeper.renew_now,
             with_scheduler=with_scheduler,
         )
         self._stopping = self._services.dispatcher.stopping
@@ -83,7 +84,7 @@ class WorkerHost:
         Gives whether everything that ran has ended; where it is false, the process should exit
         without waiting for its threads: their runs belong to others already.
         """
-        self._services.stop()
+        self._stopping.set()
         state.should_stop = os.EX_OK
         idle = self.keeper.wait_until_idle(grace_seconds)
         try:
@@ -92,6 +93,7 @@ class WorkerHost:
             self._forget_published()
         except DatabaseUnavailableError as error:
             log.warning("work_not_given_back", reason=str(error))
+        self._services.stop()
         self.keeper.close()
         return idle
 

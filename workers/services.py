@@ -3,7 +3,7 @@
 Every worker process runs them, and ``mediaweave dispatcher`` runs nothing else; any number at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from celery import Celery
@@ -26,7 +26,7 @@ class Service(Protocol):
 
 
 class Services:
-    """The threads around the work. ``queues`` and ``slots``: what this process works on itself."""
+    """The threads around the work. ``queues``, ``slots`` and ``renew``: as the dispatcher's."""
 
     def __init__(
         self,
@@ -35,9 +35,10 @@ class Services:
         *,
         queues: Sequence[str] = (),
         slots: int = 0,
+        renew: Callable[[], None] = lambda: None,
         with_scheduler: bool,
     ) -> None:
-        self.dispatcher = Dispatcher(runtime, app, queues=queues, slots=slots)
+        self.dispatcher = Dispatcher(runtime, app, queues=queues, slots=slots, renew=renew)
         self._all: list[Service] = [self.dispatcher, Relay(runtime)]
         if with_scheduler:
             self._all.append(Scheduler(runtime))

@@ -6,7 +6,7 @@ from celery import Celery
 
 from pipeline.errors import DatabaseUnavailableError
 from pipeline.runner.execute import execute
-from pipeline.runner.leases import LeaseKeeper
+from pipeline.runner.leases import LeaseKeeper, StoppingError
 from pipeline.runner.patience import wait_for_database
 from pipeline.runner.runtime import Runtime
 from workers.app import RUN_STAGE
@@ -24,6 +24,8 @@ def register_tasks(
         while not dispatcher.stopping.is_set():
             try:
                 execute(runtime, stage_run_id, keeper, dispatcher.stopping)
+            except StoppingError:
+                break
             except DatabaseUnavailableError:
                 # Hold this thread, so that it takes no more messages meanwhile.
                 with contextlib.suppress(DatabaseUnavailableError):

@@ -14,10 +14,11 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Integer,
+    Row,
     Select,
     and_,
     bindparam,
-    exists,
+    false,
     func,
     or_,
     select,
@@ -50,8 +51,24 @@ _WAKING = and_(stage_run.c.state == "waiting", stage_run.c.not_before <= utc_now
 
 @cache
 def _look(queues: tuple[str, ...]) -> Any:
-    looks: list[Any] = [exists().where(_due(queue)) for queue in queues]
-    return select(exists().where(_WAKING), *looks)
+    # Ordered as the index is: of an EXISTS PostgreSQL may think that a scan finds one soon.
+    looks: list[Any] = [
+        select(stage_run.c.id)
+        .where(_due(queue))
+        .order_by(stage_run.c.dispatch_rank, stage_run.c.job_id, stage_run.c.id)
+        .limit(1)
+        .scalar_subquery()
+        .is_not(None)
+        for queue in queues
+    ]
+    first_waiting = (
+        select(stage_run.c.not_before)
+        .where(stage_run.c.state == "waiting")
+        .order_by(stage_run.c.not_before)
+        .limit(1)
+        .scalar_subquery()
+    )
+    return select(func.coalesce(first_waiting <= utc_now(), false()), *looks)
 
 
 def look(connection: Connection, queues: Sequence[str]) -> tuple[list[str], bool]:
@@ -124,6 +141,8 @@ _IN_BROKER = (
         stage_run.c.queue == bindparam("in_queue"),
         stage_run.c.state == "queued",
         stage_run.c.published_at.is_not(None),
+        # Messages of held jobs are thrown away by whoever gets them.
+        ~job_is_held(),
     )
     .group_by(stage_run.c.dispatch_rank)
 )
@@ -303,58 +322,73 @@ def queues_published(connection: Connection, older_than_seconds: float) -> list[
     return sorted(connection.execute(query).scalars())
 
 
-def _lost(dead_owners: Sequence[str]) -> ColumnElement[bool]:
-    return and_(
-        stage_run.c.state == "running",
-        or_(stage_run.c.lease_expires_at < utc_now(), stage_run.c.lease_owner.in_(dead_owners)),
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """Which leases count as lost. ``dead_owners`` are known to be gone; ``with_expired``: those
+    that ran out, too."""
+
+    dead_owners: Sequence[str] = ()
+    with_expired: bool = True
+
+    def condition(self) -> ColumnElement[bool]:
+        expired = stage_run.c.lease_expires_at < utc_now() if self.with_expired else false()
+        return and_(
+            stage_run.c.state == "running",
+            or_(expired, stage_run.c.lease_owner.in_(self.dead_owners)),
+        )
+
+
+_RELEASED: dict[str, Any] = {
+    "lease_token": None,
+    "lease_owner": None,
+    "lease_expires_at": None,
+    "published_at": None,
+    "error_class": AttemptLostError.__name__,
+}
+
+
+def lost_for_good(connection: Connection, lost: Lost, *, max_attempts: int) -> list[Row[Any]]:
+    """Lost runs that are out of attempts: id, stage, asset_id. Takes no lock."""
+    query = select(stage_run.c.id, stage_run.c.stage, stage_run.c.asset_id).where(
+        lost.condition(), stage_run.c.attempt >= max_attempts
     )
+    return list(connection.execute(query.order_by(stage_run.c.id).limit(BATCH)))
 
 
-def any_lost(connection: Connection, dead_owners: Sequence[str]) -> bool:
-    """Whether :func:`recover_expired` would find something; takes no lock."""
-    query = select(stage_run.c.id).where(_lost(dead_owners)).limit(1)
-    return connection.execute(query).first() is not None
-
-
-def recover_expired(
-    connection: Connection, *, max_attempts: int, dead_owners: Sequence[str] = ()
-) -> list[int]:
-    """Queue runs whose worker stopped renewing its lease; one that is out of attempts fails.
-
-    ``dead_owners`` are known to be gone: their leases need not run out. Gives the id of the run
-    that failed for good, if any: the caller closes what waits for it in the same transaction, and
-    calls again until none is left.
-    """
-    lost = _lost(dead_owners)
-    released = {
-        "lease_token": None,
-        "lease_owner": None,
-        "lease_expires_at": None,
-        "published_at": None,
-        "error_class": AttemptLostError.__name__,
-    }
+def fail_lost(connection: Connection, stage_run_id: int, lost: Lost, *, max_attempts: int) -> bool:
+    """Fail a run that is lost for good; gives whether it still was. The caller has locked its
+    asset, and closes what waits for it in the same transaction."""
     failed = connection.execute(
         update(stage_run)
-        .where(stage_run.c.id.in_(unlocked(lost, stage_run.c.attempt >= max_attempts).limit(1)))
+        .where(
+            stage_run.c.id == stage_run_id, lost.condition(), stage_run.c.attempt >= max_attempts
+        )
         .values(
             state="failed",
             finished_at=utc_now(),
             error_text="the worker died or stalled in every attempt at this stage",
-            **released,
+            **_RELEASED,
         )
-        .returning(stage_run.c.id)
     )
-    failed_ids = list(failed.scalars())
-    connection.execute(
+    return bool(failed.rowcount)
+
+
+def requeue_lost(connection: Connection, lost: Lost, *, max_attempts: int) -> int:
+    """Queue lost runs that have attempts left; gives how many."""
+    queued = connection.execute(
         update(stage_run)
-        .where(stage_run.c.id.in_(unlocked(lost, stage_run.c.attempt < max_attempts)))
+        .where(
+            stage_run.c.id.in_(
+                unlocked(lost.condition(), stage_run.c.attempt < max_attempts).limit(BATCH)
+            )
+        )
         .values(
             state=unless_cancelled("queued"),
             error_text="the worker died or stalled; trying again",
-            **released,
+            **_RELEASED,
         )
     )
-    return failed_ids
+    return queued.rowcount
 
 
 def running_owners(connection: Connection) -> set[str]:

@@ -24,8 +24,9 @@ from pipeline.errors import ConfigurationError, DatabaseUnavailableError
 SQLITE_BUSY_SECONDS = 20
 #: A connection that rested for so long is asked whether it still lives.
 PING_IDLE_SECONDS = 2.0
-#: PostgreSQL's code for a write to a standby, or to a server that was made read-only.
-READ_ONLY = "25006"
+#: PostgreSQL's codes, or their beginnings, of what passes: no connection, no resources, shutting
+#: down or starting, read-only, given up for another transaction (deadlock, conflict, lock).
+AWAY = ("08", "53", "57P", "58030", "25006", "25P03", "40001", "40P01", "55P03")
 
 
 class Database:
@@ -46,8 +47,9 @@ class Database:
 
     @property
     def display_url(self) -> str:
-        """The URL without its password."""
-        return self.engine.url.render_as_string(hide_password=True)
+        """The URL without its password, and without what else may hold one."""
+        url = self.engine.url.set(query={})
+        return url.render_as_string(hide_password=True)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -127,13 +129,13 @@ def open_database(url: str) -> Database:
         raise ConfigurationError(f"no driver for {parsed.drivername}: {error}") from error
 
 
-def _postgresql_engine(url: URL, *, options: str = "") -> Engine:
+def _postgresql_engine(url: URL) -> Engine:
     engine = create_engine(
         url,
         pool_size=10,
         max_overflow=100,
         hide_parameters=True,
-        connect_args={"connect_timeout": 10, **({"options": options} if options else {})},
+        connect_args={"connect_timeout": 10},
     )
 
     # As pool_pre_ping, but a connection that was in use a moment ago is not asked.
@@ -155,7 +157,15 @@ def _postgresql_engine(url: URL, *, options: str = "") -> Engine:
 
 
 def _light_engine(url: URL) -> Engine:
-    return _postgresql_engine(url, options="-c synchronous_commit=off")
+    engine = _postgresql_engine(url)
+
+    @event.listens_for(engine, "connect")
+    def configure(dbapi_connection: Any, _record: Any) -> None:
+        dbapi_connection.autocommit = True
+        dbapi_connection.execute("SET synchronous_commit TO off")
+        dbapi_connection.autocommit = False
+
+    return engine
 
 
 def _sqlite_engine(path: str | None, url: Any) -> Engine:
@@ -211,11 +221,10 @@ def _translated(display_url: str) -> Iterator[None]:
 
 def _is_away(error: DBAPIError) -> bool:
     """Whether the database is at fault, for now, and not what was asked of it."""
-    return (
-        isinstance(error, OperationalError | InterfaceError)
-        or error.connection_invalidated
-        or getattr(error.orig, "sqlstate", None) == READ_ONLY
-    )
+    state = getattr(error.orig, "sqlstate", None)
+    if state is not None:
+        return error.connection_invalidated or state.startswith(AWAY)
+    return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
 
 
 def _first_line(error: DBAPIError) -> str:

@@ -6,7 +6,7 @@ the runs that others wait for too over to them, so that it never holds up anybod
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, true, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, true, update
 
 from pipeline.db import jobs, outbox
 from pipeline.db.runs import unlocked
@@ -42,6 +42,7 @@ def pause(connection: Connection, job_id: int) -> bool:
         )
         .values(paused_at=utc_now())
     )
+    _unpublish(connection, job_id)
     return bool(paused.rowcount)
 
 
@@ -50,28 +51,33 @@ def resume(connection: Connection, job_id: int) -> bool:
     resumed = connection.execute(
         update(job).where(job.c.id == job_id, job.c.paused_at.is_not(None)).values(paused_at=None)
     )
-    if resumed.rowcount:
-        # Messages that came while it was paused were of no effect.
-        connection.execute(
-            update(stage_run)
-            .where(
-                stage_run.c.id.in_(
-                    unlocked(
-                        stage_run.c.job_id == job_id,
-                        stage_run.c.state == "queued",
-                        stage_run.c.published_at.is_not(None),
-                    )
-                )
-            )
-            .values(published_at=None)
-        )
+    # Messages that came while it was paused were of no effect.
+    _unpublish(connection, job_id)
     return bool(resumed.rowcount)
 
 
-def hand_over(connection: Connection, job_id: int, *, also_to_paused: bool = False) -> int:
+def _unpublish(connection: Connection, job_id: int) -> None:
+    published = unlocked(
+        stage_run.c.job_id == job_id,
+        stage_run.c.state == "queued",
+        stage_run.c.published_at.is_not(None),
+    )
+    connection.execute(
+        update(stage_run).where(stage_run.c.id.in_(published)).values(published_at=None)
+    )
+
+
+def hand_over(
+    connection: Connection,
+    job_id: int,
+    *,
+    among: ColumnElement[bool] | None = None,
+    also_to_paused: bool = False,
+) -> int:
     """Give unfinished runs that other jobs wait for too to the newest of them; gives how many.
 
-    ``also_to_paused``: to a paused one where there is no other, since ours will not come back.
+    ``among``: only these runs. ``also_to_paused``: to a paused one where there is no other, since
+    ours will not come back.
     """
     handed = 0
     for waits_for, is_stage in (
@@ -99,6 +105,7 @@ def hand_over(connection: Connection, job_id: int, *, also_to_paused: bool = Fal
                         stage_run.c.job_id == job_id,
                         stage_run.c.state.in_(jobs.UNFINISHED_RUN_STATES),
                         is_stage,
+                        among if among is not None else true(),
                         others.order_by(None).exists(),
                     )
                 )
@@ -120,6 +127,14 @@ def begin_cancelling(connection: Connection, job_id: int) -> bool:
 
     Its items are closed by :func:`cancel_batch`.
     """
+    is_open = select(job.c.id).where(job.c.id == job_id, job.c.state.in_(OPEN_JOB_STATES))
+    # Before the job's row, as whoever ends the listing does.
+    _cancel_runs(
+        connection,
+        stage_run.c.job_id == job_id,
+        stage_run.c.stage == EXPAND,
+        is_open.exists(),
+    )
     if lock_job(connection, job_id) not in OPEN_JOB_STATES:
         return False
     connection.execute(
@@ -127,7 +142,6 @@ def begin_cancelling(connection: Connection, job_id: int) -> bool:
         .where(job.c.id == job_id)
         .values(state="running", cancelled_at=func.coalesce(job.c.cancelled_at, utc_now()))
     )
-    _cancel_runs(connection, stage_run.c.job_id == job_id, stage_run.c.stage == EXPAND)
     return True
 
 
@@ -139,14 +153,20 @@ def cancelling(connection: Connection) -> list[int]:
     return list(connection.execute(query).scalars())
 
 
-def cancel_batch(connection: Connection, job_id: int, limit: int) -> int:
-    """Close up to ``limit`` items and the runs that nobody else waits for; gives how many items.
+def cancel_batch(connection: Connection, job_id: int, *, after: int, limit: int) -> list[int]:
+    """Close up to ``limit`` items behind the location ``after`` and the runs that nobody else waits
+    for; gives the items' locations.
 
-    What runs at this moment is left to end. When no open item is left the job is ``cancelled``.
+    What runs at this moment is left to end. When fewer than ``limit`` are left the job is
+    ``cancelled``.
     """
     query = (
         select(job_item.c.location_id, job_item.c.asset_id, job_item.c.ingest_run_id)
-        .where(job_item.c.job_id == job_id, job_item.c.state.in_(jobs.OPEN_ITEM_STATES))
+        .where(
+            job_item.c.job_id == job_id,
+            job_item.c.location_id > after,
+            job_item.c.state.in_(jobs.OPEN_ITEM_STATES),
+        )
         .order_by(job_item.c.location_id)
         .limit(limit)
     )
@@ -158,18 +178,14 @@ def cancel_batch(connection: Connection, job_id: int, limit: int) -> int:
     items = list(connection.execute(query))
     assets = sorted({row.asset_id for row in items if row.asset_id is not None})
     _lock(connection, asset.c.id, assets)
-    hand_over(connection, job_id, also_to_paused=True)
+    closed = [row.location_id for row in items]
     if items:
-        _cancel_runs(
-            connection,
-            stage_run.c.job_id == job_id,
-            or_(
-                and_(stage_run.c.asset_id.in_(assets), stage_run.c.stage != INGEST),
-                stage_run.c.id.in_([row.ingest_run_id for row in items if row.asset_id is None]),
-            ),
-            only_waiting=True,
+        theirs = or_(
+            and_(stage_run.c.asset_id.in_(assets), stage_run.c.stage != INGEST),
+            stage_run.c.id.in_([row.ingest_run_id for row in items if row.asset_id is None]),
         )
-        closed = [row.location_id for row in items]
+        hand_over(connection, job_id, among=theirs, also_to_paused=True)
+        _cancel_runs(connection, stage_run.c.job_id == job_id, theirs, only_waiting=True)
         connection.execute(
             update(job_item)
             .where(
@@ -181,15 +197,16 @@ def cancel_batch(connection: Connection, job_id: int, limit: int) -> int:
         )
         outbox.add_finished_items(connection, job_id, closed)
     if len(items) == limit:
-        return limit
-    # And what was once queued for it, and nobody waits for any more.
+        return closed
+    # And what was once queued for it, and no open item of it waits for.
+    hand_over(connection, job_id, also_to_paused=True)
     _cancel_runs(connection, stage_run.c.job_id == job_id, only_waiting=True)
     if lock_job(connection, job_id) in OPEN_JOB_STATES:
         connection.execute(
             update(job).where(job.c.id == job_id).values(state="cancelled", finished_at=utc_now())
         )
         outbox.add_finished_job(connection, job_id)
-    return len(items)
+    return closed
 
 
 def _lock(connection: Connection, key: ColumnElement[int], ids: Sequence[int]) -> None:
@@ -316,10 +333,9 @@ def _retry_listing(connection: Connection, job_id: int, run_id: int) -> bool:
         return False
     priority = connection.execute(select(job.c.priority).where(job.c.id == job_id)).scalar_one()
     jobs.adopt_run(connection, run_id, job_id=job_id, priority=priority)
+    # The listing finds them again, and how far their ingests have come since.
     connection.execute(
-        update(job_item)
-        .where(job_item.c.job_id == job_id, job_item.c.state == "cancelled")
-        .values(state="pending")
+        delete(job_item).where(job_item.c.job_id == job_id, job_item.c.state == "cancelled")
     )
     connection.execute(
         update(job)

@@ -226,23 +226,8 @@ def bind_asset(
     )
 
 
-#: More than there are transactions at once.
-MANY_ITEMS = 1000
-_MANY_OPEN = (
-    select(job_item.c.job_id)
-    .where(job_item.c.job_id == bindparam("job"), job_item.c.state.in_(OPEN_ITEM_STATES))
-    .offset(MANY_ITEMS)
-    .limit(1)
-)
-
-
 def close_if_complete(connection: Connection, job_id: int) -> None:
     """Close a job whose listing is complete and whose items are all closed."""
-    # Where many are open, whoever closes one of the last will see to it; nobody waits for the job's
-    # row meanwhile. Never are so many items closed by transactions of the same moment.
-    many_open = connection.execute(_MANY_OPEN, {"job": job_id}).first()
-    if many_open is not None:
-        return
     # The lock serialises two workers that close a job's last two items at once.
     state = connection.execute(
         select(job.c.state).where(job.c.id == job_id).with_for_update(key_share=True)
@@ -283,11 +268,8 @@ def abandon(
     error_text: str | None = None,
 ) -> None:
     """Close a job whose listing was not completed; what it queued is worked off all the same."""
-    closed = connection.execute(
-        update(job)
-        .where(job.c.id == job_id, job.c.state == "expanding")
-        .values(state=state, finished_at=utc_now(), error_class=error_class, error_text=error_text)
-    )
+    is_expanding = select(job.c.id).where(job.c.id == job_id, job.c.state == "expanding").exists()
+    # Runs, items, job: the order of everybody.
     connection.execute(
         update(stage_run)
         .where(
@@ -305,8 +287,13 @@ def abandon(
     )
     connection.execute(
         update(job_item)
-        .where(job_item.c.job_id == job_id, job_item.c.state.in_(OPEN_ITEM_STATES))
+        .where(job_item.c.job_id == job_id, job_item.c.state.in_(OPEN_ITEM_STATES), is_expanding)
         .values(state="cancelled")
+    )
+    closed = connection.execute(
+        update(job)
+        .where(job.c.id == job_id, job.c.state == "expanding")
+        .values(state=state, finished_at=utc_now(), error_class=error_class, error_text=error_text)
     )
     if closed.rowcount:
         outbox.add_finished_job(connection, job_id)

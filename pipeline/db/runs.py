@@ -77,12 +77,14 @@ def process_owner() -> str:
 
 
 def process_space() -> str:
-    """Where process ids mean the same as here: the host, and on Linux the pid namespace."""
+    """Where process ids mean the same as here: the host as it was booted, and the namespace."""
     try:
         namespace = Path("/proc/self/ns/pid").readlink().name
+        # Machines made of one image may have one name.
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
-        namespace = ""
-    return f"{socket.gethostname()}{namespace}"
+        namespace = boot = ""
+    return f"{socket.gethostname()}{namespace}:{boot}"
 
 
 def _needs_solitude() -> ColumnElement[bool]:

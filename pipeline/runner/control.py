@@ -30,15 +30,16 @@ def cancel(
 def finish_cancelling(
     database: Database, job_id: int, *, on_progress: Callable[[int], None] = lambda closed: None
 ) -> None:
-    """Close the items of a job whose cancelling has begun."""
-    closed = 0
+    """Close the items of a job whose cancelling has begun. ``on_progress`` may raise to end it."""
+    closed = after = 0
     while True:
         with database.transaction() as connection:
-            count = job_control.cancel_batch(connection, job_id, BATCH)
-        closed += count
+            batch = job_control.cancel_batch(connection, job_id, after=after, limit=BATCH)
+        closed += len(batch)
         on_progress(closed)
-        if count < BATCH:
+        if len(batch) < BATCH:
             return
+        after = batch[-1]
 
 
 def pause(database: Database, job_id: int) -> bool:

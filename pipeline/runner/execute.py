@@ -24,7 +24,7 @@ from pipeline.plan.profiles import build_parameters
 from pipeline.runner.expand import Listing, list_sources
 from pipeline.runner.ingest import ingest, store_ingested
 from pipeline.runner.inputs import RunInputs
-from pipeline.runner.leases import LeaseKeeper
+from pipeline.runner.leases import LeaseKeeper, StoppingError
 from pipeline.runner.outputs import store_files, write_rows
 from pipeline.runner.patience import persist, wait_for_database, wait_for_stores
 from pipeline.runner.run_models import RunModels
@@ -54,12 +54,14 @@ def execute(
 
     Raises:
         DatabaseUnavailableError: nothing could be claimed, or recorded: the lease brings it back.
+        StoppingError: nothing was claimed, as the worker is stopping.
     """
     stopping = stopping or threading.Event()
     with runtime.turns.shared():
+        _refuse_if(stopping)
         run = _claim(runtime, stage_run_id, alone=False)
         if run is not None:
-            _work(runtime, run, keeper, stopping)
+            _hold_and_work(runtime, run, keeper, stopping)
             return True
     with runtime.database.reading() as connection:
         if not runs.needs_solitude(
@@ -67,10 +69,17 @@ def execute(
         ):
             return False
     with runtime.turns.alone():
+        _refuse_if(stopping)
         run = _claim(runtime, stage_run_id, alone=True)
         if run is not None:
-            _work(runtime, run, keeper, stopping)
+            _hold_and_work(runtime, run, keeper, stopping)
         return run is not None
+
+
+def _refuse_if(stopping: threading.Event) -> None:
+    # Whoever waited long for a turn may get it when the worker has ended its work.
+    if stopping.is_set():
+        raise StoppingError("the worker is stopping")
 
 
 def _claim(runtime: Runtime, stage_run_id: int, *, alone: bool) -> runs.ClaimedRun | None:
@@ -86,32 +95,40 @@ def _claim(runtime: Runtime, stage_run_id: int, *, alone: bool) -> runs.ClaimedR
         )
 
 
-def _work(
+def _hold_and_work(
     runtime: Runtime, run: runs.ClaimedRun, keeper: LeaseKeeper, stopping: threading.Event
 ) -> None:
-    attempt = Attempt(runtime=runtime, run=run, keeper=keeper, stopping=stopping)
     # Media is opened in a child with limits of its own; models are not.
     spec = STAGES.get(run.stage)
     bounded = spec is None or spec.queue != "device"
     allowance = 2 * runtime.settings.media.wall_seconds if bounded else 0
-    with (
-        keeper.holding(run.token, allowance_seconds=allowance),
-        structlog.contextvars.bound_contextvars(
-            stage_run_id=run.stage_run_id,
-            stage=run.stage,
-            asset_id=run.asset_id,
-            attempt=run.attempt,
-        ),
-    ):
-        try:
-            attempt.make()
-        except runs.LeaseLostError:
-            log.warning("lease_lost")
-        except PipelineError as error:
-            attempt.record(error)
-        except Exception as error:
-            log.exception("stage_bug")
-            attempt.record(ContractError(f"{type(error).__name__}: {error}"))
+    try:
+        with (
+            keeper.holding(run.token, allowance_seconds=allowance),
+            structlog.contextvars.bound_contextvars(
+                stage_run_id=run.stage_run_id,
+                stage=run.stage,
+                asset_id=run.asset_id,
+                attempt=run.attempt,
+            ),
+        ):
+            _work(Attempt(runtime=runtime, run=run, keeper=keeper, stopping=stopping))
+    except StoppingError:
+        with runtime.database.transaction() as connection:
+            runs.give_back(connection, run.token)
+        raise
+
+
+def _work(attempt: "Attempt") -> None:
+    try:
+        attempt.make()
+    except runs.LeaseLostError:
+        log.warning("lease_lost")
+    except PipelineError as error:
+        attempt.record(error)
+    except Exception as error:
+        log.exception("stage_bug")
+        attempt.record(ContractError(f"{type(error).__name__}: {error}"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +148,9 @@ class Attempt:
             try:
                 self._make_once()
             except DatabaseUnavailableError:
-                wait_for_database(self.runtime.database, self.stopping)
+                wait_for_database(self.runtime.database, self.stopping, self._touch)
+                # It answers, and yet it failed us: not at once again.
+                self.stopping.wait(random_pause(0.5))
             except StoreUnavailableError:
                 if self._wait_for_stores():
                     continue
@@ -149,7 +168,7 @@ class Attempt:
                 self.runtime,
                 self.run,
                 listing,
-                lambda found, skipped: self.keeper.touch(self.run.token),
+                lambda found, skipped: self._touch(),
             )
         elif self.run.stage == INGEST:
             self._ingest()
@@ -176,7 +195,7 @@ class Attempt:
             )
             advance_items(connection, asset_id, runtime.plans)
 
-        persist(runtime.database, self.stopping, close)
+        persist(runtime.database, self.stopping, close, self._touch)
 
     def _stage(self) -> None:
         runtime, run = self.runtime, self.run
@@ -187,7 +206,7 @@ class Attempt:
         if run.code_version < spec.code_version:
             self._supersede()
             return
-        models = RunModels(runtime, run, lambda: self.keeper.touch(run.token))
+        models = RunModels(runtime, run, self._touch)
         with RunInputs(runtime, run, spec) as inputs:
             output = spec.run(inputs, build_parameters(spec, run.params), models)
             stored = store_files(runtime, spec, output, inputs)
@@ -209,7 +228,7 @@ class Attempt:
                 )
                 advance_items(connection, ref.asset_id, runtime.plans, facts)
 
-            persist(runtime.database, self.stopping, close)
+            persist(runtime.database, self.stopping, close, self._touch)
         log.info("stage_done", seconds=round(time.monotonic() - self.started, 3))
 
     def _leave_to_newer(self) -> None:
@@ -261,8 +280,11 @@ class Attempt:
             runtime.stores,
             [normalise_uri(uri) for uri in uris],
             self.stopping,
-            lambda: self.keeper.touch(run.token),
+            self._touch,
         )
+
+    def _touch(self) -> None:
+        self.keeper.touch(self.run.token)
 
     def record(self, error: PipelineError) -> None:
         """Store why the attempt failed, and what follows from it."""

@@ -191,6 +191,8 @@ def _add_batch(
             place
             for place in places
             if (ingest := known.get(place.row.id)) is None
+            # Of an earlier attempt at this listing.
+            or ingest.job_id == listing.job_id
             or ingest.state == "cancelled"
             or (ingest.state == "succeeded" and not place.is_settled_by(ingest))
         ]

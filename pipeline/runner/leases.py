@@ -10,9 +10,13 @@ import structlog
 
 from pipeline.db import runs
 from pipeline.db.engine import Database
-from pipeline.errors import DatabaseUnavailableError
+from pipeline.errors import DatabaseUnavailableError, TransientError
 
 log = structlog.get_logger()
+
+
+class StoppingError(TransientError):
+    """The worker takes no more work."""
 
 
 @dataclass(slots=True)
@@ -33,7 +37,7 @@ class LeaseKeeper:
         self._lease_seconds = lease_seconds
         self._held: dict[str, _Held] = {}
         self._lock = threading.Condition()
-        self._hurried = False
+        self._is_closing = self._hurried = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lease-keeper", daemon=True)
         self._thread.start()
@@ -42,10 +46,13 @@ class LeaseKeeper:
     def holding(self, token: str, *, allowance_seconds: float = 0) -> Iterator[None]:
         """Renew ``token``'s lease until the block ends.
 
+        Raises StoppingError once :meth:`wait_until_idle` was called.
         ``allowance_seconds``: how much longer than others it may be silent before it
         :meth:`stalled`; for work that is bounded otherwise.
         """
         with self._lock:
+            if self._is_closing:
+                raise StoppingError("the worker is stopping")
             self._held[token] = _Held(time.monotonic(), allowance_seconds)
         try:
             yield
@@ -76,8 +83,10 @@ class LeaseKeeper:
             return sorted(self._held)
 
     def wait_until_idle(self, timeout_seconds: float) -> bool:
-        """Wait until nothing is held; gives whether that came about in time, unhurried."""
+        """Take nothing more, and wait until nothing is held; gives whether that came about in time,
+        unhurried."""
         with self._lock:
+            self._is_closing = True
             self._lock.wait_for(lambda: self._hurried or not self._held, timeout_seconds)
             return not self._held
 
@@ -101,11 +110,18 @@ class LeaseKeeper:
 
     def _renew(self) -> None:
         while not self._stopping.wait(self._lease_seconds / 3):
-            tokens = self.held
-            if not tokens:
-                continue
             try:
-                with self._database.transaction() as connection:
-                    runs.renew(connection, tokens, lease_seconds=self._lease_seconds)
+                self.renew_now()
             except DatabaseUnavailableError as error:
                 log.warning("lease_not_renewed", reason=str(error))
+
+    def renew_now(self) -> None:
+        """Renew what is held; before anybody looks for leases that ran out.
+
+        Raises:
+            DatabaseUnavailableError: the database cannot be reached.
+        """
+        tokens = self.held
+        if tokens:
+            with self._database.transaction() as connection:
+                runs.renew(connection, tokens, lease_seconds=self._lease_seconds)

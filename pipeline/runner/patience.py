@@ -27,8 +27,14 @@ T = TypeVar("T")
 WAIT = wait_random_exponential(multiplier=0.5, max=30)
 
 
-def _retrying(stopping: threading.Event, event: str, kind: type[PipelineError]) -> Retrying:
+def _retrying(
+    stopping: threading.Event,
+    event: str,
+    kind: type[PipelineError],
+    on_look: Callable[[], Any],
+) -> Retrying:
     def note(state: RetryCallState) -> None:
+        on_look()
         if state.attempt_number == 1 and state.outcome is not None:
             log.warning(event, reason=str(state.outcome.exception()))
 
@@ -42,10 +48,16 @@ def _retrying(stopping: threading.Event, event: str, kind: type[PipelineError]) 
     )
 
 
-def persist(database: Database, stopping: threading.Event, write: Callable[[Connection], T]) -> T:
+def persist(
+    database: Database,
+    stopping: threading.Event,
+    write: Callable[[Connection], T],
+    on_look: Callable[[], Any] = lambda: None,
+) -> T:
     """The outcome of ``write`` in a transaction, tried again while the database is away.
 
     A commit whose answer was lost is tried again too: what ``write`` does must be fenced.
+    ``on_look`` is called after every look in vain.
 
     Raises:
         DatabaseUnavailableError: it is still away, and ``stopping`` was set.
@@ -55,12 +67,15 @@ def persist(database: Database, stopping: threading.Event, write: Callable[[Conn
         with database.transaction() as connection:
             return write(connection)
 
-    return _retrying(stopping, "database_away", DatabaseUnavailableError)(attempt)
+    return _retrying(stopping, "database_away", DatabaseUnavailableError, on_look)(attempt)
 
 
-def wait_for_database(database: Database, stopping: threading.Event) -> None:
-    """Return when the database answers. Raises as :func:`persist`."""
-    _retrying(stopping, "database_away", DatabaseUnavailableError)(check_connection, database)
+def wait_for_database(
+    database: Database, stopping: threading.Event, on_look: Callable[[], Any] = lambda: None
+) -> None:
+    """Return when the database answers. ``on_look`` and what it raises: as :func:`persist`."""
+    retrying = _retrying(stopping, "database_away", DatabaseUnavailableError, on_look)
+    retrying(check_connection, database)
 
 
 def wait_for_stores(
@@ -71,7 +86,7 @@ def wait_for_stores(
 ) -> bool:
     """Return when all the stores of ``uris`` answer; gives whether one did not at first.
 
-    ``on_look`` is called with every look.
+    ``on_look`` is called after every look in vain.
 
     Raises:
         StoreUnavailableError: one is still away, and ``stopping`` was set.
@@ -81,7 +96,6 @@ def wait_for_stores(
     def look() -> None:
         nonlocal looks
         looks += 1
-        on_look()
         for uri in uris:
             try:
                 stores.check(uri)
@@ -91,5 +105,5 @@ def wait_for_stores(
                 # It answers, if only to refuse.
                 continue
 
-    _retrying(stopping, "store_away", StoreUnavailableError)(look)
+    _retrying(stopping, "store_away", StoreUnavailableError, on_look)(look)
     return looks > 1

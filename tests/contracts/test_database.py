@@ -35,6 +35,21 @@ def claim(
         )
 
 
+def recover(
+    connection: Connection, *, max_attempts: int = 3, dead_owners: tuple[str, ...] = ()
+) -> list[int]:
+    """As a dispatcher does; gives the runs that failed for good."""
+    lost = dispatching.Lost(dead_owners=dead_owners)
+    out = dispatching.lost_for_good(connection, lost, max_attempts=max_attempts)
+    failed = [
+        row.id
+        for row in out
+        if dispatching.fail_lost(connection, row.id, lost, max_attempts=max_attempts)
+    ]
+    dispatching.requeue_lost(connection, lost, max_attempts=max_attempts)
+    return failed
+
+
 def take_due(connection: Connection, queue: str, *, depth: int) -> list[int]:
     return dispatching.take_due(connection, queue, depth=depth)[0]
 
@@ -125,8 +140,9 @@ def test_a_lost_lease_fences_the_old_worker_off(database: Database) -> None:
     old = claim(database, run_id, lease_seconds=-1)
     assert old is not None
     with database.transaction() as connection:
-        assert dispatching.any_lost(connection, [])
-        assert dispatching.recover_expired(connection, max_attempts=3) == []
+        patient = dispatching.Lost(with_expired=False)
+        assert dispatching.requeue_lost(connection, patient, max_attempts=3) == 0
+        assert recover(connection) == []
     new = claim(database, run_id)
     assert new is not None
     assert new.attempt == 2
@@ -143,8 +159,7 @@ def test_a_renewed_lease_is_not_recovered(database: Database) -> None:
     assert run is not None
     with database.transaction() as connection:
         runs.renew(connection, [run.token, "other"], lease_seconds=60)
-        assert not dispatching.any_lost(connection, [])
-        dispatching.recover_expired(connection, max_attempts=3)
+        recover(connection)
     assert run_row(database, run_id).state == "running"
 
 
@@ -153,7 +168,7 @@ def test_a_dead_owner_is_recovered_before_its_lease_ends(database: Database) -> 
     assert claim(database, run_id) is not None
     with database.transaction() as connection:
         assert dispatching.running_owners(connection) == {"host/1"}
-        dispatching.recover_expired(connection, max_attempts=3, dead_owners=["host/1"])
+        recover(connection, dead_owners=("host/1",))
     assert run_row(database, run_id).state == "queued"
 
 
@@ -162,7 +177,7 @@ def test_a_run_that_kills_its_workers_fails_after_its_attempts(database: Databas
     for attempt in (1, 2):
         assert claim(database, run_id, lease_seconds=-1) is not None
         with database.transaction() as connection:
-            failed = dispatching.recover_expired(connection, max_attempts=2)
+            failed = recover(connection, max_attempts=2)
         assert failed == ([run_id] if attempt == 2 else [])
     row = run_row(database, run_id)
     assert (row.state, row.error_class, row.attempt) == ("failed", "AttemptLostError", 2)
@@ -255,9 +270,10 @@ def test_of_a_held_job_nothing_is_published_or_claimed(database: Database) -> No
     of_held = add_run(database, asset_id, job_id=held, priority=5)
     of_free = add_run(database, asset_id, job_id=free)
     with database.transaction() as connection:
+        assert take_due(connection, "cpu", depth=1) == [of_held]
         assert job_control.pause(connection, held)
         assert not job_control.pause(connection, held), "it is paused already"
-        assert take_due(connection, "cpu", depth=9) == [of_free]
+        assert take_due(connection, "cpu", depth=1) == [of_free]
     assert claim(database, of_held) is None
     with database.transaction() as connection:
         assert job_control.resume(connection, held)
@@ -319,7 +335,7 @@ def test_what_ran_out_of_memory_or_of_workers_runs_alone(database: Database) -> 
     for _ in range(2):
         assert claim(database, unlucky, lease_seconds=-1) is not None
         with database.transaction() as connection:
-            dispatching.recover_expired(connection, max_attempts=3)
+            recover(connection)
     assert claim(database, unlucky) is None
     last = claim(database, unlucky, alone=True)
     assert last is not None

@@ -15,6 +15,7 @@ from PIL import Image as PillowImage
 
 from pipeline.plan import graph
 from pipeline.stages.base import Blob, Models, StageInputs, StageOutput, StageSpec
+from pipeline.storage.files import translate_write_error
 from schemas.records import (
     Caption,
     Classification,
@@ -45,8 +46,12 @@ def _run(
 ) -> Callable[[StageInputs, Any, Models], StageOutput]:
     def run(inputs: StageInputs, params: Any, models: Models) -> StageOutput:
         watcher(name, "start")
-        (inputs.work_dir / "begun").write_bytes(bytes(1000))
-        output = make(inputs, Digest(name, version, params))
+        try:
+            (inputs.work_dir / "begun").write_bytes(bytes(5000))
+            output = make(inputs, Digest(name, version, params))
+        except OSError as error:
+            # As the real stages' child tells of a full disk.
+            raise translate_write_error(error, inputs.work_dir) from error
         watcher(name, "middle")
         return output
 

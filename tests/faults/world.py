@@ -23,9 +23,11 @@ from tenacity import RetryError
 
 from pipeline.config import Settings
 from pipeline.db.engine import Database, open_database
+from pipeline.db.invariants import check_invariants
 from pipeline.db.migrate import ensure_schema
 from pipeline.errors import PipelineError
 from pipeline.runner.intake import accept
+from pipeline.runner.leftovers import clean
 from pipeline.runner.runtime import Runtime
 from schemas import tables
 from schemas.messages import JobMessage
@@ -252,6 +254,7 @@ class World:
         self.stop()
         try:
             with self.database.reading() as connection:
+                assert check_invariants(connection, settled=True) == []
                 check_rows(
                     connection,
                     expected,
@@ -260,6 +263,8 @@ class World:
                     cancelled=cancelled,
                     outdated=outdated,
                 )
+            leftovers = list(clean(self.runtime, older_than_seconds=0, force=True))
+            assert not leftovers or self.has_lost_processes(), leftovers
             root = Path(self.settings["artifacts"])
             if root.is_dir():
                 self.check_artifacts({path.name for path in root.rglob("*") if path.is_file()})
@@ -270,6 +275,14 @@ class World:
         except AssertionError as error:
             error.add_note(self.logs())
             raise
+
+    def has_lost_processes(self) -> bool:
+        """Whether one ended without being able to tidy up: it may leave half a file."""
+        return any((process.popen.returncode or 0) < 0 for process in self.processes) or any(
+            process.says(words)
+            for process in self.processes
+            for words in ("worker_killed", "worker_replaced")
+        )
 
     def check_artifacts(self, stored: set[str]) -> None:
         """``stored``: the names of all that is in the store."""

@@ -14,9 +14,10 @@ from rich.console import Console
 from pipeline.config import Settings
 from pipeline.db import queries
 from pipeline.db.migrate import ensure_schema
-from pipeline.errors import ConfigurationError
+from pipeline.errors import ConfigurationError, TransientError
 from pipeline.plan.profiles import resolve_plan
 from pipeline.runner.intake import submit
+from pipeline.runner.patience import wait_for_database
 from pipeline.runner.runtime import Runtime
 from pipeline.stages.base import QUEUES
 from pipeline.telemetry import configure_logging
@@ -100,6 +101,7 @@ def run_worker_process(settings: Settings, queues: Sequence[str], heartbeat_pipe
     heartbeat = Heartbeat(heartbeat_pipe)
     configure_logging()
     runtime = Runtime(settings)
+    wait_for_database(runtime.database, threading.Event())
     ensure_schema(runtime.database)
     stopping = threading.Event()
     host = WorkerHost(runtime, queues=queues, with_scheduler=True)
@@ -108,10 +110,15 @@ def run_worker_process(settings: Settings, queues: Sequence[str], heartbeat_pipe
         stall_seconds=settings.stall_seconds,
         memory_bytes=settings.worker_memory_bytes,
         on_replace=host.replace,
-        deadline_seconds=settings.shutdown_seconds + 10,
+        deadline_seconds=settings.shutdown_seconds + END_SECONDS,
     )
     with _signals(stopping, host.hurry):
-        host.start()
+        try:
+            host.start()
+        except TransientError as error:
+            # The supervisor tries again; settings that are wrong it would not.
+            print(f"mediaweave worker: {error}", file=sys.stderr, flush=True)
+            return EXIT_FAILED
         watchdog.start()
         heartbeat.ready()
         print("mediaweave worker: ready", file=sys.stderr, flush=True)
@@ -119,6 +126,12 @@ def run_worker_process(settings: Settings, queues: Sequence[str], heartbeat_pipe
             pass
         watchdog.stop()
         crashed = not stopping.is_set()
+        # Whatever hangs: the end comes.
+        deadline = threading.Timer(
+            settings.shutdown_seconds + END_SECONDS, os._exit, args=[EXIT_FAILED]
+        )
+        deadline.daemon = True
+        deadline.start()
         clean = host.stop(grace_seconds=settings.shutdown_seconds)
     sys.stdout.flush()
     if not clean:
@@ -146,6 +159,10 @@ def run_dispatcher(settings: Settings) -> int:
         services.stop()
     runtime.close()
     return EXIT_FAILED if crashed else EXIT_OK
+
+
+#: How long a worker process may take to end beyond the grace that its work gets.
+END_SECONDS = 30
 
 
 @contextmanager
