@@ -103,8 +103,11 @@ class Process:
             return [dict(row) for row in connection.execute(text(query), values).mappings()]
 
     def done_by(self, job_id: int) -> list[str]:
-        """Names of the stages that were really worked for a job, sorted."""
-        query = "SELECT stage FROM stage_run WHERE job_id = :job AND state = 'succeeded'"
+        """Names of the stages that were really worked for a job, its listing apart, sorted."""
+        query = (
+            "SELECT stage FROM stage_run WHERE job_id = :job AND state = 'succeeded' "
+            "AND stage <> 'expand'"
+        )
         return sorted(row["stage"] for row in self.sql(query, job=job_id))
 
     def close(self) -> None:

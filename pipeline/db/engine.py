@@ -74,6 +74,13 @@ class Database:
             yield connection
 
     @contextmanager
+    def streaming(self) -> Iterator[Connection]:
+        """A look at more rows than fit in memory (``yield_per``): in a transaction, which a cursor
+        on the server needs. Raises like :meth:`transaction`."""
+        with _translated(self.display_url), self._connect() as connection:
+            yield connection
+
+    @contextmanager
     def light(self) -> Iterator[Connection]:
         """For one statement that may be lost with the server, and is then found to be undone.
 

@@ -95,7 +95,7 @@ def stored_batches(runtime: Runtime) -> Iterator[StoredBatch]:
 def wanted_digests(runtime: Runtime) -> Digests:
     """Every artifact that a row names, sorted."""
     parts: list[Digests] = []
-    with runtime.database.reading() as connection:
+    with runtime.database.streaming() as connection:
         for column in (artifact.c.sha256, keyframe.c.sha256, sidecar.c.sha256):
             query = select(func.substr(column, 1, 16)).execution_options(yield_per=BATCH)
             parts += [

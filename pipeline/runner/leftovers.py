@@ -148,7 +148,7 @@ def clean(
 
 
 def _missing(runtime: Runtime, present: Digests) -> Iterator[MissingArtifact]:
-    with runtime.database.reading() as connection:
+    with runtime.database.streaming() as connection:
         for query in _shown():
             result = connection.execute(query.execution_options(yield_per=BATCH))
             for rows in result.partitions(BATCH):

@@ -72,7 +72,7 @@ def _by_meaning(runtime: Runtime, query: str, limit: int) -> list[dict[str, Any]
         .join(head, head.c.stage_run_id == embedding.c.stage_run_id)
         .where(embedding.c.space == model.space)
     )
-    with runtime.database.reading() as connection:
+    with runtime.database.streaming() as connection:
         result = connection.execution_options(yield_per=CHUNK).execute(vectors)
         for rows in result.partitions(CHUNK):
             scores = np.stack([vector_of(row.vector) for row in rows]) @ wanted

@@ -43,6 +43,7 @@ from pipeline.errors import (
     StoreUnavailableError,
 )
 from pipeline.media.results import ChildUsage, ProbeResult
+from pipeline.plan.advance import lock_asset
 from pipeline.plan.graph import stages_for
 from pipeline.runner import control, expand, ingest, intake
 from pipeline.runner.execute import Attempt, close_failed
@@ -230,9 +231,9 @@ class Story(RuleBasedStateMachine):
 
     # Clients
 
-    @initialize(target=jobs, sources=sampled_from(SOURCES))
-    def begin(self, sources: tuple[str, ...]) -> Any:
-        return self.submit(sources, "plain", priority=0, only_new=False, key=None, here=True)
+    @initialize(target=jobs, sources=sampled_from(SOURCES), here=booleans())
+    def begin(self, sources: tuple[str, ...], here: bool) -> Any:
+        return self.submit(sources, "plain", priority=0, only_new=False, key=None, here=here)
 
     @rule(
         target=jobs,
@@ -554,12 +555,17 @@ class Story(RuleBasedStateMachine):
         self.held = {token: run for token, run in self.held.items() if not is_lost(run)}
 
     def _recover(self) -> None:
-        failed = [0]
-        while failed:
+        lost = dispatching.Lost()
+        with self.database.reading() as connection:
+            for_good = dispatching.lost_for_good(connection, lost, max_attempts=MAX_ATTEMPTS)
+        for run in for_good:
             with self.database.transaction() as connection:
-                failed = dispatching.recover_expired(connection, max_attempts=MAX_ATTEMPTS)
-                for run_id in failed:
-                    close_failed(connection, self.runtime, run_id)
+                if run.asset_id is not None and run.stage != INGEST:
+                    lock_asset(connection, run.asset_id)
+                assert dispatching.fail_lost(connection, run.id, lost, max_attempts=MAX_ATTEMPTS)
+                close_failed(connection, self.runtime, run.id)
+        with self.database.transaction() as connection:
+            dispatching.requeue_lost(connection, lost, max_attempts=MAX_ATTEMPTS)
 
     def _look_after(self) -> None:
         """What a dispatcher does every few seconds; all pauses are over."""

@@ -113,7 +113,7 @@ def test_a_refused_access_is_the_items_failure(
     )  # fmt: skip
     refused = Process(settings, process.runtime.models)
     refused.run(f"s3://{bucket}/a.mp4")
-    row = refused.sql("SELECT error_class, error_text FROM v_stage_runs")[0]
+    (row,) = refused.sql("SELECT error_class, error_text FROM v_stage_runs WHERE state = 'failed'")
     assert row["error_class"] == "AccessDeniedError"
     assert bucket in row["error_text"]
     assert servers.POWERLESS_SECRET_KEY not in row["error_text"]
@@ -151,7 +151,7 @@ def test_a_refused_access_is_the_items_failure(
         (["run", "s3://a/b"], {"MEDIAWEAVE_S3__ENDPOINT_URL": "http://127.0.0.1:9"},
          "127.0.0.1:9"),
         (["run"], {}, "SOURCE"),
-        (["jobs", "77"], {}, "there is no database"),
+        (["jobs", "show", "77"], {}, "there is no database"),
         (["worker", "--queues", "gpu"], {}, "there is no queue 'gpu'"),
     ],
 )  # fmt: skip

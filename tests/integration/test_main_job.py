@@ -181,11 +181,13 @@ def test_etags_are_recorded(finished: FinishedJob) -> None:
 
 
 def test_a_second_run_does_nothing_again(finished: FinishedJob) -> None:
-    before = finished.sql("SELECT MAX(stage_run_id) AS last FROM v_stage_runs")
+    # The listing apart: each run of the command has its own.
+    newest = "SELECT MAX(stage_run_id) AS last FROM v_stage_runs WHERE stage <> 'expand'"
+    before = finished.sql(newest)
     again = finished.cli("run", finished.source, "--labels", "a cat, a machine, food")
     assert again.code == 0, again.err
     assert "Nothing had to be done again: all 10 assets were finished before." in again.out
-    assert finished.sql("SELECT MAX(stage_run_id) AS last FROM v_stage_runs") == before
+    assert finished.sql(newest) == before
 
 
 def test_show_tells_a_person_what_was_found(finished: FinishedJob) -> None:
@@ -197,9 +199,9 @@ def test_show_tells_a_person_what_was_found(finished: FinishedJob) -> None:
 
 def test_jobs_lists_the_job(finished: FinishedJob) -> None:
     job_id = finished.first.json["job_id"]
-    listed = finished.cli("jobs", "--json")
+    listed = finished.cli("jobs", "list", "--json")
     assert job_id in [row["job_id"] for row in listed.json]
-    one = finished.cli("jobs", str(job_id), "--json").json
+    one = finished.cli("jobs", "show", str(job_id), "--json").json
     assert (one["state"], one["assets_done"], one["failures"]) == ("done", 10, [])
 
 

@@ -62,6 +62,7 @@ def test_a_rule_makes_a_sweep() -> None:
         priority=7,
         labels=("cat", "dog"),
         only_new=True,
+        rule="news",
     )
 
 
