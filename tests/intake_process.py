@@ -15,6 +15,7 @@ from sqlalchemy import text
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from pipeline.db.engine import Database
+from pipeline.errors import DatabaseUnavailableError
 
 HOST = "127.0.0.1"
 READY = "mediaweave intake: ready"
@@ -82,9 +83,12 @@ def rows(database: Database, query: str) -> list[dict[str, Any]]:
 
 
 def count(database: Database, query: str) -> int:
-    """Of a query for one number."""
-    with database.reading() as connection:
-        return int(connection.execute(text(query)).scalar_one())
+    """Of a query for one number; -1 where the connection was cut that it came by."""
+    try:
+        with database.reading() as connection:
+            return int(connection.execute(text(query)).scalar_one())
+    except DatabaseUnavailableError:
+        return -1
 
 
 def postgres_cli(folder: Path, database: str, **settings: str) -> Cli:

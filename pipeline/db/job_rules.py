@@ -15,12 +15,12 @@ ITEMS = (
                     SELECT 1 FROM stage_run r LEFT JOIN job k ON k.id = r.job_id
                     WHERE r.asset_id = i.asset_id AND r.stage <> 'ingest'
                       AND (r.state = 'running'
-                           OR (r.state IN ('waiting', 'queued') AND k.cancelled_at IS NULL)))
+                           OR (r.state IN ('waiting', 'queued') AND k.state <> 'cancelled')))
               AND NOT EXISTS (
                     SELECT 1 FROM stage_run r LEFT JOIN job k ON k.id = r.job_id
                     WHERE r.id = i.ingest_run_id
                       AND (r.state = 'running'
-                           OR (r.state IN ('waiting', 'queued') AND k.cancelled_at IS NULL)))
+                           OR (r.state IN ('waiting', 'queued') AND k.state <> 'cancelled')))
         """,
         wrong="Items of running jobs wait, and nothing is queued, waiting or running for them",
         advice="`mediaweave jobs cancel {id}`, and `mediaweave submit` its sources again: what is "

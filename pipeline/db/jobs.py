@@ -285,11 +285,13 @@ def abandon(
             finished_at=utc_now(),
         )
     )
-    connection.execute(
+    items = connection.execute(
         update(job_item)
         .where(job_item.c.job_id == job_id, job_item.c.state.in_(OPEN_ITEM_STATES), is_expanding)
         .values(state="cancelled")
+        .returning(job_item.c.location_id)
     )
+    outbox.add_finished_items(connection, job_id, list(items.scalars()))
     closed = connection.execute(
         update(job)
         .where(job.c.id == job_id, job.c.state == "expanding")
