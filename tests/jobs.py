@@ -42,7 +42,7 @@ class Process:
         self.runtime = Runtime(settings)
         self.runtime.models = models
         ensure_schema(self.runtime.database)
-        self._keeper = LeaseKeeper(self.runtime.database, settings.lease_seconds)
+        self.keeper = LeaseKeeper(self.runtime.database, settings.lease_seconds)
 
     def run(self, *sources: str, **message: Any) -> int:
         """Submit a job and work it off; gives its id."""
@@ -83,7 +83,7 @@ class Process:
         due = select(stage_run.c.id).where(stage_run.c.state == "queued").order_by(stage_run.c.id)
         with self.runtime.database.reading() as connection:
             run_id = connection.execute(due.limit(1)).scalar_one()
-        execute(self.runtime, run_id, self._keeper, stopping)
+        execute(self.runtime, run_id, self.keeper, stopping)
 
     def drain(self, limit: int | None = None) -> int:
         """Execute what is due until nothing is, or ``limit`` stage runs; gives how many."""
@@ -94,7 +94,7 @@ class Process:
                 run_id = connection.execute(due.limit(1)).scalar_one_or_none()
             if run_id is None:
                 break
-            assert execute(self.runtime, run_id, self._keeper)
+            assert execute(self.runtime, run_id, self.keeper)
             done += 1
         return done
 
@@ -111,5 +111,5 @@ class Process:
         return sorted(row["stage"] for row in self.sql(query, job=job_id))
 
     def close(self) -> None:
-        self._keeper.close()
+        self.keeper.close()
         self.runtime.database.close()

@@ -21,6 +21,7 @@ from pipeline.errors import (
 )
 from pipeline.plan.graph import STAGES
 from pipeline.runner import execute, patience
+from pipeline.runner.leases import StoppingError
 from pipeline.stages.base import Models, StageInputs, StageOutput
 
 RunStage = Callable[[StageInputs, Any, Models], StageOutput]
@@ -215,3 +216,20 @@ def test_a_run_planned_by_a_newer_version_is_left_to_newer_workers(
         connection.execute(text("UPDATE stage_run SET state = 'queued' WHERE state = 'waiting'"))
     process.drain(limit=1)
     assert rows(process) == [("succeeded", 1, None)]
+
+
+@pytest.mark.usefixtures("job")
+def test_who_gets_a_turn_when_the_worker_stops_takes_nothing(process: Process) -> None:
+    stopping = threading.Event()
+    stopping.set()
+    with pytest.raises(StoppingError):
+        process.execute_next(stopping)
+    assert rows(process) == [("queued", 0, None)]
+
+
+@pytest.mark.usefixtures("job")
+def test_what_is_claimed_while_the_worker_ends_goes_back(process: Process) -> None:
+    assert process.keeper.wait_until_idle(0)
+    with pytest.raises(StoppingError):
+        process.execute_next(threading.Event())
+    assert rows(process) == [("queued", 0, None)]

@@ -8,7 +8,7 @@ import pytest
 from jobs import Process
 from sqlalchemy import text, update
 
-from pipeline.db import job_control
+from pipeline.db import job_control, jobs
 from pipeline.errors import ConfigurationError
 from pipeline.runner import control
 from schemas.tables import stage_run
@@ -165,3 +165,42 @@ def test_a_listing_that_failed_is_retried(process: Process, folder: Callable[...
     assert process.sql("SELECT error_class, state FROM v_jobs") == [
         {"error_class": None, "state": "running"}
     ]
+
+
+def test_a_listing_that_is_retried_finds_its_items_as_they_are(
+    process: Process, folder: Callable[..., Path]
+) -> None:
+    media = folder("media", "a.png")
+    job = process.submit(media)
+    with process.runtime.database.transaction() as connection:
+        # As if the store had refused the rest of the listing.
+        connection.execute(text("UPDATE job SET state = 'expanding'"))
+        connection.execute(
+            update(stage_run)
+            .where(stage_run.c.stage == "expand")
+            .values(state="failed", error_class="AccessDeniedError", error_text="403")
+        )
+        jobs.abandon(connection, job, "failed", error_class="AccessDeniedError", error_text="403")
+    # What it had queued is worked off all the same.
+    assert process.drain(limit=1) == 1
+    assert states(process, ITEMS) == [(job, "cancelled", 1)]
+    assert control.retry(process.runtime.database, error_class="AccessDeniedError") == 1
+    process.drain(limit=1)
+    assert states(process, ITEMS) == [(job, "running", 1)]
+    assert states(process, "SELECT stage, state FROM stage_run WHERE stage = 'split'") == [
+        ("split", "queued")
+    ]
+
+
+def test_an_asset_that_closes_many_items_at_once_closes_their_job(
+    process: Process, folder: Callable[..., Path]
+) -> None:
+    media = folder("media", "a.png", "e.mp4")
+    for number in range(5):
+        (media / f"copy-{number}.png").write_bytes((media / "a.png").read_bytes())
+    job = process.submit(media)
+    # The ingests: six places of one picture, and one file that is no media.
+    assert process.drain(limit=7) == 7
+    assert states(process, ITEMS) == [(job, "failed", 1), (job, "running", 6)]
+    control.cancel(process.runtime.database, job)
+    assert states(process, ITEMS) == [(job, "cancelled", 6), (job, "failed", 1)]
