@@ -32,7 +32,7 @@ class DatabaseClock:
             connection.execute(text("CREATE TABLE public.test_clock AS SELECT now() AS shows"))
             connection.execute(
                 text(
-                    "CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql "
+                    "CREATE FUNCTION public.statement_timestamp() RETURNS timestamptz LANGUAGE sql "
                     "AS 'SELECT shows FROM public.test_clock'"
                 )
             )

@@ -49,6 +49,7 @@ def end_connections(url: str) -> str:
     )
 
 
+@pytest.mark.parametrize("broker", ["rabbitmq"], indirect=True)
 @pytest.mark.parametrize("end", [servers.ServerProcess.stop, servers.ServerProcess.kill])
 def test_a_restart(
     make_world: Callable[..., World],
@@ -71,7 +72,9 @@ def test_a_restart(
     world.check(expected, exact=True)
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(
+    ("broker", "when"), [("rabbitmq", "before"), ("redis", "after")], indirect=["broker"]
+)
 def test_connections_that_are_cut_in_the_middle_of_a_commit(
     make_world: Callable[..., World],
     postgres_database: str,
@@ -91,6 +94,7 @@ def test_connections_that_are_cut_in_the_middle_of_a_commit(
         assert proxy.log.count(f"cut {when} commit") >= 10
 
 
+@pytest.mark.parametrize("broker", ["rabbitmq"], indirect=True)
 def test_a_database_that_takes_no_writes(
     make_world: Callable[..., World],
     own_database: str,
@@ -118,6 +122,7 @@ def test_a_database_that_takes_no_writes(
     world.check(expected, exact=True)
 
 
+@pytest.mark.parametrize("broker", ["redis"], indirect=True)
 def test_a_database_without_connections_to_spare(
     make_world: Callable[..., World],
     own_database: str,

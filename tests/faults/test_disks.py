@@ -45,7 +45,11 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
         subprocess.run(["/bin/umount", "--lazy", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("place", ["scratch_dir", "artifacts"])
+@pytest.mark.parametrize(
+    ("broker", "place"),
+    [("rabbitmq", "scratch_dir"), ("redis", "artifacts")],
+    indirect=["broker"],
+)
 def test_a_full_disk(
     make_world: Callable[..., World],
     postgres_database: str,

@@ -12,7 +12,15 @@ from faults.world import World
 STAGES = ("expand", "ingest", "split", "vision", "ocr", "speech", "text", "fuse", "caption")
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    ("broker", "stage"),
+    [
+        *(("rabbitmq", stage) for stage in STAGES),
+        # What differs is the transport, not the stage.
+        *(("redis", stage) for stage in ("expand", "ingest", "fuse")),
+    ],
+    indirect=["broker"],
+)
 def test_every_stage_survives_its_worker(
     cluster: World, media: Path, expected: Content, stage: str
 ) -> None:

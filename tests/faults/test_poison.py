@@ -10,10 +10,9 @@ from faults.world import World
 
 
 @pytest.mark.parametrize(
-    ("action", "stage", "asset"),
-    [("segfault", "split", "p-001.png"), ("kill", "ingest", "s-000.wav")],
+    ("workers", "action", "stage", "asset"),
+    [(1, "segfault", "split", "p-001.png"), (2, "kill", "ingest", "s-000.wav")],
 )
-@pytest.mark.parametrize("workers", [1, 2])
 def test_one_asset_that_kills_its_process_each_time(
     cluster: World,
     media: Path,
@@ -34,6 +33,7 @@ def test_one_asset_that_kills_its_process_each_time(
     assert sorted(row["stage"] for row in failed) == sorted([stage, "ingest"])
 
 
+@pytest.mark.parametrize("broker", ["rabbitmq"], indirect=True)
 def test_memory_that_one_asset_takes(cluster: World, media: Path, expected: Content) -> None:
     hog = Fault(action="hog", point="middle", stage="split", asset="p-001.png", times=None)
     cluster.workers(2, faults=[hog], worker_memory_bytes=400 << 20, shutdown_seconds=2)

@@ -89,8 +89,8 @@ def bucket(
         ),
         pytest.param(
             [
-                S3Rule(action="flip", path=SOURCES, at_byte=30, times=4),
-                S3Rule(action="flip", path=ARTIFACTS, at_byte=30, times=4),
+                S3Rule(action="flip", path=SOURCES, at_byte=30, times=2),
+                S3Rule(action="flip", path=ARTIFACTS, at_byte=30, times=2),
             ],
             id="checksum",
         ),

@@ -37,7 +37,7 @@ def test_a_worker_that_is_frozen_past_its_lease(
     cluster.check(expected, exact=point == "middle", deadly=("freeze",))
 
 
-@pytest.mark.parametrize("hours", [1, -1])
+@pytest.mark.parametrize(("broker", "hours"), [("rabbitmq", 1), ("redis", -1)], indirect=["broker"])
 def test_a_clock_that_is_an_hour_off(
     cluster: World, media: Path, expected: Content, hours: int
 ) -> None:

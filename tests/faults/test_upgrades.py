@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from faults.content import Content
 from faults.injection import Fault
 from faults.processes import until
@@ -30,6 +31,7 @@ def test_a_worker_of_the_previous_version_that_finishes_after_an_upgrade(
     assert versions == [{"code_version": 1}]
 
 
+@pytest.mark.parametrize("broker", ["redis"], indirect=True)
 def test_two_versions_side_by_side(cluster: World, media: Path, expected: Content) -> None:
     cluster.workers(1, versions={"split": 0, "fuse": 0})
     cluster.workers(1)
