@@ -79,7 +79,8 @@ class Dispatcher:
 
     ``queues`` and ``slots``: what this process works on itself, for everybody to know. ``renew``
     renews its leases: called before it looks for lost ones, so that a machine that was suspended
-    does not take its own away.
+    does not take its own away. ``on_silence`` is called when runs of its own queues lie in the
+    broker and nobody takes them.
     """
 
     def __init__(
@@ -90,12 +91,14 @@ class Dispatcher:
         queues: Sequence[str] = (),
         slots: int = 0,
         renew: Callable[[], None] = lambda: None,
+        on_silence: Callable[[], None] = lambda: None,
     ) -> None:
         self._runtime = runtime
         self._app = app
         self._own_queues = tuple(queues)
         self._own_slots = slots
         self._renew = renew
+        self._on_silence = on_silence
         self._send_options = (
             {"confirm_timeout": CONFIRM_SECONDS} if is_amqp(runtime.settings.broker) else {}
         )
@@ -217,6 +220,8 @@ class Dispatcher:
             queue.slots = slots.get(name, 1)
         if stuck:
             self._republish(stuck)
+            if set(stuck) & set(self._own_queues):
+                self._on_silence()
         self.recover()
         self._finish_cancelling(cancelling)
         if time.monotonic() - self._handed_over_at >= HAND_OVER_EVERY_SECONDS:

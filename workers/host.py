@@ -7,6 +7,7 @@ process. Untrusted media is opened in child processes either way.
 import contextlib
 import os
 import threading
+import time
 import uuid
 from collections.abc import Sequence
 from types import TracebackType
@@ -29,6 +30,8 @@ log = structlog.get_logger()
 
 #: Pause before a consumer that ended by itself is started again.
 CONSUMER_PAUSE_SECONDS = 2.0
+#: A consumer is given so long to take what lies in the broker before it is started anew.
+DEAF_SECONDS = 20.0
 
 
 class WorkerHost:
@@ -51,10 +54,12 @@ class WorkerHost:
             queues=self._queues,
             slots=runtime.settings.concurrency,
             renew=self.keeper.renew_now,
+            on_silence=self._listen_anew,
             with_scheduler=with_scheduler,
         )
         self._stopping = self._services.dispatcher.stopping
         register_tasks(self._app, runtime, self.keeper, self._services.dispatcher)
+        self._listened_at = time.monotonic()
         self._thread = threading.Thread(target=self._consume, name="consumer", daemon=True)
 
     def start(self) -> None:
@@ -131,6 +136,17 @@ class WorkerHost:
         self._thread.join()
         state.should_stop = None
         self._app.close()
+
+    def _listen_anew(self) -> None:
+        """Messages lie in the broker, and this process has slots for them: its consumer is deaf.
+
+        Kombu's Redis consumer is, when the server comes back while an acknowledgement fails.
+        """
+        is_free = len(self.keeper.held) < self._runtime.settings.concurrency
+        if is_free and time.monotonic() - self._listened_at > DEAF_SECONDS:
+            self._listened_at = time.monotonic()
+            log.warning("consumer_deaf")
+            state.should_stop = os.EX_OK
 
     def _forget_published(self) -> None:
         """Messages in memory live and end with the process that published them."""

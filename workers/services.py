@@ -26,7 +26,7 @@ class Service(Protocol):
 
 
 class Services:
-    """The threads around the work. ``queues``, ``slots`` and ``renew``: as the dispatcher's."""
+    """The threads around the work. The first arguments are the dispatcher's."""
 
     def __init__(
         self,
@@ -36,9 +36,12 @@ class Services:
         queues: Sequence[str] = (),
         slots: int = 0,
         renew: Callable[[], None] = lambda: None,
+        on_silence: Callable[[], None] = lambda: None,
         with_scheduler: bool,
     ) -> None:
-        self.dispatcher = Dispatcher(runtime, app, queues=queues, slots=slots, renew=renew)
+        self.dispatcher = Dispatcher(
+            runtime, app, queues=queues, slots=slots, renew=renew, on_silence=on_silence
+        )
         self._all: list[Service] = [self.dispatcher, Relay(runtime)]
         if with_scheduler:
             self._all.append(Scheduler(runtime))

@@ -215,7 +215,7 @@ class Attempt:
             def close(connection: Connection) -> None:
                 # Locks are taken in one order everywhere: ingests, assets, other runs, jobs.
                 facts = lock_asset(connection, ref.asset_id)
-                write_rows(connection, runtime, ref, stored)
+                # Before the rows: a commit whose answer was lost is found by the fence.
                 runs.succeed(
                     connection,
                     run,
@@ -226,6 +226,7 @@ class Attempt:
                     cpu_seconds=output.cpu_seconds,
                     notes=output.notes,
                 )
+                write_rows(connection, runtime, ref, stored)
                 advance_items(connection, ref.asset_id, runtime.plans, facts)
 
             persist(runtime.database, self.stopping, close, self._touch)
