@@ -3,6 +3,7 @@
 The work is the ingest of empty files: it fails at once, needs no model, and counts its attempts.
 """
 
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -131,11 +132,14 @@ def test_runs_that_killed_all_their_workers_close_their_job(
     submit_empty_files(runtime, tmp_path / "media", count=3)
     last = runtime.settings.max_attempts
     ingests = select(stage_run.c.id).where(stage_run.c.stage == "ingest")
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    owner = f"{runs.process_space()}/{gone.pid}"
     with runtime.database.transaction() as connection:
         connection.execute(update(stage_run).values(attempt=last - 1))
         for run_id in list(connection.execute(ingests).scalars()):
             claimed = runs.claim(
-                connection, run_id, owner="gone/1", lease_seconds=-1, max_attempts=last
+                connection, run_id, owner=owner, lease_seconds=60, max_attempts=last
             )
             assert claimed is not None
     Dispatcher(runtime, make_app(runtime.settings)).recover()
