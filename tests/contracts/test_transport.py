@@ -4,6 +4,7 @@ The work is the ingest of empty files: it fails at once, needs no model, and cou
 """
 
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,7 @@ def test_runs_that_killed_all_their_workers_close_their_job(
     submit_empty_files(runtime, tmp_path / "media", count=3)
     last = runtime.settings.max_attempts
     ingests = select(stage_run.c.id).where(stage_run.c.stage == "ingest")
-    gone = subprocess.Popen(["true"])
+    gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     owner = f"{runs.process_space()}/{gone.pid}"
     with runtime.database.transaction() as connection:
