@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DEMO := demo-data
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test test-faults storm lint format bench bench-queue clean
+.PHONY: help install dev demo test test-faults lint format bench bench-queue clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -42,10 +42,6 @@ test: dev ## everything that proves it, on private servers; the first run fetche
 test-faults: dev ## everything is killed, cut, wiped and filled, on real servers
 	@$(BIN)/python -m workers.demo.media $(DEMO)
 	$(BIN)/python -m pytest tests/faults $(PYTEST_ARGS)
-
-storm: dev ## 300 assets, a fault every few seconds for five minutes; STORM_SEED=n repeats one
-	STORM_ASSETS=$${STORM_ASSETS:-300} STORM_SECONDS=$${STORM_SECONDS:-300} \
-	  $(BIN)/python -m pytest tests/faults/test_storm.py -s $(PYTEST_ARGS)
 
 lint: dev ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
