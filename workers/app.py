@@ -14,9 +14,11 @@ from pipeline.config import Settings
 from pipeline.errors import BrokerUnavailableError, ConfigurationError
 from pipeline.stages.base import QUEUES
 
-RUN_STAGE = "mediaweave.run_stage"
+RUN_STAGES = "mediaweave.run_stages"
 #: A day and a half: longer than any stage may take.
 CONSUMER_TIMEOUT_MS = 36 * 3600 * 1000
+#: A broker that does not answer for so long is away.
+BROKER_SECONDS = 10
 
 
 def queue_name(queue: str) -> str:
@@ -74,12 +76,13 @@ def _transport_options(broker: str) -> dict[str, Any]:
     if scheme == "memory":
         return {"polling_interval": 0.01}
     if is_amqp(broker):
-        return {"confirm_publish": True}
+        # A broker that hangs is one that is away.
+        return {"read_timeout": BROKER_SECONDS, "write_timeout": BROKER_SECONDS}
     if scheme in ("redis", "rediss"):
         # The lease in the database brings lost work back; redelivery is only a second net.
         return {
             "visibility_timeout": 3600,
-            "socket_timeout": 10,
+            "socket_timeout": BROKER_SECONDS,
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
         }

@@ -17,31 +17,33 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from sqlalchemy import Connection
 
-from pipeline.db import dispatching, job_control, runs, workers
-from pipeline.errors import DatabaseUnavailableError
-from pipeline.plan.advance import lock_asset
+from pipeline.db import dispatching, job_control, jobs, runs, workers
+from pipeline.errors import BrokerUnavailableError, ConfigurationError, DatabaseUnavailableError
 from pipeline.runner.control import finish_cancelling
 from pipeline.runner.execute import close_failed
 from pipeline.runner.runtime import Runtime
 from pipeline.stages.base import QUEUES
 from schemas.tables import INGEST
-from workers.app import RUN_STAGE, is_amqp, queue_name
+from workers.app import queue_name
+from workers.outage import Outage
+from workers.task_publishers import make_task_publisher
 
 log = structlog.get_logger()
 
 #: How often a dispatcher looks for work that nobody has woken it for (another process's).
 POLL_SECONDS = 0.5
-#: Least time between two rounds: what ends meanwhile is dealt with in one.
-ROUND_SECONDS = 0.02
+#: Least time between two rounds, and how much longer than the last round took: what ends
+#: meanwhile is dealt with in one, and a dispatcher leaves its process to the work.
+ROUND_SECONDS = 0.01
+ROUND_SHARE = 4
 #: How often it looks for what was lost.
 RECOVER_EVERY_SECONDS = 5.0
 #: How much work the broker may hold beyond what the workers' slots need: so much of what they get
 #: done in this time. Short stages are not held up by rounds, urgent ones not by what is published.
-AHEAD_SECONDS = 0.1
+AHEAD_SECONDS = 0.2
 #: How often runs of paused jobs are given to jobs that wait for them too.
 HAND_OVER_EVERY_SECONDS = 600.0
-#: How long a broker may take to confirm a message, and a stop may wait for this thread.
-CONFIRM_SECONDS = 10
+#: How long a stop may wait for this thread.
 STOP_SECONDS = 15.0
 #: How long a round may be busy with the cancelling that somebody left unfinished.
 CANCEL_SECONDS = 1.0
@@ -71,7 +73,14 @@ class _Queue:
         self.rate += weight * (published / elapsed - self.rate)
 
     def depth(self, per_slot: int) -> int:
+        """Runs to keep in the broker."""
         return max(per_slot * self.slots, int(self.rate * AHEAD_SECONDS))
+
+    def tasks(self, ids: Sequence[int], per_slot: int) -> list[Sequence[int]]:
+        """``ids`` in messages, so that about ``per_slot`` of these are in the broker for a slot:
+        long stages have each their own, short ones share some."""
+        size = -(-self.depth(per_slot) // (per_slot * self.slots))
+        return [ids[start : start + size] for start in range(0, len(ids), size)]
 
 
 class Dispatcher:
@@ -95,13 +104,12 @@ class Dispatcher:
     ) -> None:
         self._runtime = runtime
         self._app = app
-        self._own_queues = tuple(queues)
+        self.own_queues = tuple(queues)
         self._own_slots = slots
         self._renew = renew
         self._on_silence = on_silence
-        self._send_options = (
-            {"confirm_timeout": CONFIRM_SECONDS} if is_amqp(runtime.settings.broker) else {}
-        )
+        self._publisher = make_task_publisher(app)
+        self._broker_outage = Outage()
         self._queues: dict[str, _Queue] = {queue: _Queue() for queue in QUEUES}
         # Nobody knows what was before this process: leases get their time to be renewed.
         self._database_back_at = time.monotonic()
@@ -121,11 +129,10 @@ class Dispatcher:
         """Something may have become due in this process."""
         self._wake.set()
 
-    def hand_back(self, stage_run_id: int) -> None:
-        """A message that came while we stop: its run is due at once, for other workers."""
+    def hand_back(self, stage_run_ids: Sequence[int]) -> None:
+        """A message that came while we stop: its runs are due at once, for other workers."""
         try:
-            with self._runtime.database.transaction() as connection:
-                dispatching.unpublish(connection, [stage_run_id])
+            self._unpublish(stage_run_ids)
         except DatabaseUnavailableError as error:
             log.warning("database_away", reason=str(error))
 
@@ -135,11 +142,14 @@ class Dispatcher:
         if self._thread.is_alive():
             # No longer: a broker that hangs must not keep the process.
             self._thread.join(STOP_SECONDS)
+        if not self._thread.is_alive():
+            self._publisher.close()
 
     def _run(self) -> None:
         recovered_at = -RECOVER_EVERY_SECONDS
         while not self.stopping.is_set():
             self._wake.clear()
+            began = time.monotonic()
             try:
                 if time.monotonic() - recovered_at >= RECOVER_EVERY_SECONDS:
                     recovered_at = time.monotonic()
@@ -149,11 +159,15 @@ class Dispatcher:
                 self._database_back_at = time.monotonic()
                 log.warning("database_away", reason=str(error))
                 self.stopping.wait(POLL_SECONDS)
+            except (BrokerUnavailableError, ConfigurationError) as error:
+                pause = self._broker_outage.met("broker_away", error)
+                self.stopping.wait(min(pause, RECOVER_EVERY_SECONDS))
             except Exception:
                 # A bug must be loud, and must not leave the workers without work.
                 log.exception("dispatcher_bug")
                 self.stopping.wait(POLL_SECONDS)
-            self.stopping.wait(ROUND_SECONDS)
+            took = time.monotonic() - began
+            self.stopping.wait(min(max(ROUND_SECONDS, ROUND_SHARE * took), POLL_SECONDS))
             self._wake.wait(POLL_SECONDS)
         self._leave()
 
@@ -175,27 +189,33 @@ class Dispatcher:
         return sum(self._publish_queue(queue) for queue in due)
 
     def _publish_queue(self, name: str) -> int:
-        queue = self._queues[name]
+        queue, per_slot = self._queues[name], self._runtime.settings.queue_depth
+        # Before anything is marked: connecting may take long.
+        self._publisher.connect()
         with self._runtime.database.light() as connection:
             ids, queue.served = dispatching.take_due(
-                connection,
-                name,
-                depth=queue.depth(self._runtime.settings.queue_depth),
-                after=queue.served,
+                connection, name, depth=queue.depth(per_slot), after=queue.served
             )
         queue.count(len(ids))
-        for position, run_id in enumerate(ids):
-            try:
-                self._app.send_task(
-                    RUN_STAGE, args=[run_id], queue=queue_name(name), **self._send_options
-                )
-            except Exception as error:
-                self._unpublish(ids[position:])
-                if not isinstance(error, OperationalError | OSError):
-                    raise
-                log.warning("broker_away", reason=str(error))
-                self.stopping.wait(POLL_SECONDS)
-                return position
+        if not ids:
+            return 0
+        tasks = queue.tasks(ids, per_slot)
+        try:
+            published = self._publisher.publish(name, tasks)
+        except Exception:
+            self._unpublish(ids)
+            raise
+        sent = {*published.confirmed}
+        if len(sent) < len(tasks):
+            # Whether the others arrived is not known; what comes twice is claimed once.
+            lost = [task for position, task in enumerate(tasks) if position not in sent]
+            self._unpublish([run_id for task in lost for run_id in task])
+        if published.refused:
+            log.warning("tasks_refused", queue=queue_name(name), count=len(published.refused))
+            self.stopping.wait(POLL_SECONDS)
+        if published.error is not None:
+            raise published.error
+        self._broker_outage.over()
         return len(ids)
 
     def _unpublish(self, ids: Sequence[int]) -> None:
@@ -208,7 +228,7 @@ class Dispatcher:
             workers.announce(
                 connection,
                 runs.process_owner(),
-                queues=self._own_queues,
+                queues=self.own_queues,
                 slots=self._own_slots,
                 version=version("mediaweave"),
             )
@@ -216,19 +236,23 @@ class Dispatcher:
             slots = workers.slots_by_queue(connection)
             stuck = dispatching.queues_published(connection, LOST_SECONDS)
             cancelling = job_control.cancelling(connection)
+            complete = jobs.complete_but_open(connection)
         for name, queue in self._queues.items():
             queue.slots = slots.get(name, 1)
         if stuck:
             self._republish(stuck)
-            if set(stuck) & set(self._own_queues):
+            if set(stuck) & set(self.own_queues):
                 self._on_silence()
         self.recover()
+        for job_id in complete:
+            with self._runtime.database.transaction() as connection:
+                jobs.close_if_complete(connection, job_id)
         self._finish_cancelling(cancelling)
         if time.monotonic() - self._handed_over_at >= HAND_OVER_EVERY_SECONDS:
             self._handed_over_at = time.monotonic()
             self._hand_over()
 
-    def _finish_cancelling(self, jobs: Sequence[int]) -> None:
+    def _finish_cancelling(self, job_ids: Sequence[int]) -> None:
         """Go on with what somebody began and did not end; not for long, other work is due."""
         began = time.monotonic()
 
@@ -237,7 +261,7 @@ class Dispatcher:
                 raise _EnoughError
 
         with contextlib.suppress(_EnoughError):
-            for job_id in jobs:
+            for job_id in job_ids:
                 finish_cancelling(self._runtime.database, job_id, on_progress=check)
 
     def _hand_over(self) -> None:
@@ -288,7 +312,7 @@ class Dispatcher:
             # locked before the run, as everybody does.
             with self._runtime.database.transaction() as connection:
                 if run.asset_id is not None and run.stage != INGEST:
-                    lock_asset(connection, run.asset_id)
+                    runs.lock_asset(connection, run.asset_id)
                 if dispatching.fail_lost(
                     connection, run.id, lost, max_attempts=settings.max_attempts
                 ):

@@ -15,6 +15,7 @@ from typing import Self
 
 import structlog
 from celery.worker import WorkController, state
+from celery.worker.consumer import Consumer
 
 from pipeline.db import dispatching, runs
 from pipeline.errors import DatabaseUnavailableError
@@ -32,6 +33,16 @@ log = structlog.get_logger()
 CONSUMER_PAUSE_SECONDS = 2.0
 #: A consumer is given so long to take what lies in the broker before it is started anew.
 DEAF_SECONDS = 20.0
+
+
+class RunConsumer(Consumer):  # type: ignore[misc]
+    """Celery's, without the 28 queues and exchanges that it makes in RabbitMQ for tasks with a
+    delay: ours have none."""
+
+    class Blueprint(Consumer.Blueprint):  # type: ignore[misc]
+        default_steps = tuple(
+            step for step in Consumer.Blueprint.default_steps if "delayed_delivery" not in step
+        )
 
 
 class WorkerHost:
@@ -162,6 +173,7 @@ class WorkerHost:
             controller = WorkController(
                 app=self._app,
                 pool_cls="threads",
+                consumer_cls=RunConsumer,
                 concurrency=self._runtime.settings.concurrency,
                 # A second worker of the same name would end the first one.
                 hostname=f"mediaweave-{uuid.uuid4()}",

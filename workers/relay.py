@@ -12,8 +12,9 @@ import structlog
 from pipeline.db import outbox
 from pipeline.errors import BrokerUnavailableError, ConfigurationError, DatabaseUnavailableError
 from pipeline.runner.runtime import Runtime
+from workers.confirmed import Published
+from workers.event_publishers import make_event_publisher
 from workers.outage import Outage
-from workers.publishers import Published, make_publisher
 from workers.webhooks import WebhookSender
 
 log = structlog.get_logger()
@@ -39,7 +40,7 @@ class Relay:
         """Raises ConfigurationError: webhooks are allowed, but there is nothing to sign with."""
         self._database = runtime.database
         self._stop = threading.Event()
-        self._publisher = make_publisher(runtime.settings)
+        self._publisher = make_event_publisher(runtime.settings)
         self._outage = Outage()
         self._batch = SQLITE_BATCH if runtime.database.is_sqlite else BATCH
         self._threads = [threading.Thread(target=self._run, name="relay", daemon=True)]
@@ -74,7 +75,7 @@ class Relay:
                 if time.monotonic() - forgot_at >= FORGET_EVERY_SECONDS:
                     self.forget()
                     forgot_at = time.monotonic()
-                if self.publish_batch():
+                if self.publish_batch() == self._batch:
                     pause = 0
                 self._outage.over()
             except DatabaseUnavailableError as error:

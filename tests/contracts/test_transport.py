@@ -23,7 +23,7 @@ from pipeline.stages.base import QUEUES
 from schemas.messages import JobMessage
 from schemas.tables import stage_run
 from schemas.types import utc_now
-from workers.app import RUN_STAGE, check_broker, make_app, queue_name
+from workers.app import RUN_STAGES, check_broker, make_app, queue_name
 from workers.dispatcher import LOST_SECONDS, Dispatcher
 from workers.host import WorkerHost
 
@@ -96,7 +96,7 @@ def test_a_doubled_delivery_finds_nothing_to_do(runtime: Runtime, tmp_path: Path
             select(stage_run.c.id).where(stage_run.c.stage == "ingest")
         ).scalar_one()
     for _ in range(5):
-        app.send_task(RUN_STAGE, args=[run_id], queue=queue_name("io"))
+        app.send_task(RUN_STAGES, args=[[run_id]], queue=queue_name("io"))
     with WorkerHost(runtime):
         until(lambda: attempts(runtime) == [1])
         # Behind the five copies in the same queue: when it is done, they have been delivered.
@@ -110,6 +110,7 @@ def test_queues_stay_shallow(runtime: Runtime, tmp_path: Path) -> None:
     dispatcher = Dispatcher(runtime, make_app(runtime.settings))
     assert dispatcher.publish() == runtime.settings.queue_depth, "for one slot, as no worker lives"
     assert dispatcher.publish() == 0
+    dispatcher.stop()
 
 
 def test_messages_that_the_broker_lost_are_published_again(
@@ -119,6 +120,7 @@ def test_messages_that_the_broker_lost_are_published_again(
     app = make_app(runtime.settings)
     dispatcher = Dispatcher(runtime, app)
     assert dispatcher.publish() == 5
+    dispatcher.stop()
     assert purge(app, "io") == 5
     # Long enough ago that they count as lost if the queue is empty, and no longer.
     with runtime.database.transaction() as connection:

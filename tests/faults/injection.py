@@ -110,19 +110,18 @@ class Injection:
         self._held: set[int] = set()
 
     def install(self) -> None:
-        from celery import Celery
         from faults import haste, light
 
         from pipeline.db import dispatching, runs
         from pipeline.media import api
         from pipeline.runner import execute, expand, intake, scheduling
-        from workers import tasks
+        from workers import task_publishers
         from workers.intake import handler
 
         haste.install()
         light.install(self.reach, self._script.versions)
         self._wrap_claim(runs)
-        self._wrap_execute(tasks)
+        self._wrap_work(execute)
         _hook(execute, "write_rows", after=lambda: self.reach(self._run.claimed.stage, "stored"))
         _hook(execute, "ingest", before=lambda: self.reach("ingest", "start"))
         # The child's own temporary folder is there, the child is not.
@@ -137,12 +136,13 @@ class Injection:
             after=lambda: self.reach("expand", "stored"),
         )
         _hook(dispatching, "take_due", after=lambda: self.reach("dispatch", "stored"))
-        _hook(
-            Celery,
-            "send_task",
-            before=lambda: self.reach("dispatch", "middle"),
-            after=lambda: self.reach("dispatch", "committed"),
-        )
+        for publisher in (task_publishers.AmqpTasks, task_publishers.OtherTasks):
+            _hook(
+                publisher,
+                "publish",
+                before=lambda: self.reach("dispatch", "middle"),
+                after=lambda: self.reach("dispatch", "committed"),
+            )
         for module, name in ((handler, "intake"), (scheduling, "schedule")):
             _hook(
                 module,
@@ -157,21 +157,25 @@ class Injection:
         if self._run.batches == 2:
             self.reach("expand", "middle")
 
-    def _wrap_execute(self, tasks: Any) -> None:
-        execute = tasks.execute
+    def _wrap_work(self, execute: Any) -> None:
+        work = execute._hold_and_work
 
-        def execute_and_tell(*arguments: Any, **named: Any) -> Any:
-            self._run.claimed = None
+        def work_and_tell(runtime: Any, run: Any, *others: Any) -> Any:
+            # Of the same asset as the one before, if it was not claimed but gone on with.
+            self._run.claimed, self._run.batches = run, 0
+            self._held.add(run.stage_run_id)
+            following = None
             try:
-                return execute(*arguments, **named)
+                following = work(runtime, run, *others)
             finally:
-                run = self._run.claimed
-                if run is not None:
-                    self._held.discard(run.stage_run_id)
-                    if sys.exc_info()[0] is None:
-                        self.reach(run.stage, "committed")
+                self._held.discard(run.stage_run_id)
+                if following is not None:
+                    self._held.add(following.stage_run_id)
+                if sys.exc_info()[0] is None:
+                    self.reach(run.stage, "committed")
+            return following
 
-        tasks.execute = execute_and_tell
+        execute._hold_and_work = work_and_tell
 
     def _wrap_claim(self, runs: Any) -> None:
         from sqlalchemy import or_, select

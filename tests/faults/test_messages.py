@@ -8,7 +8,7 @@ from faults.processes import until
 from faults.world import World
 
 from pipeline.runner import control
-from workers.app import RUN_STAGE, make_app, queue_name
+from workers.app import RUN_STAGES, make_app, queue_name
 
 
 def send_again(world: World, times: int = 3) -> int:
@@ -16,7 +16,7 @@ def send_again(world: World, times: int = 3) -> int:
     runs = world.sql("SELECT id, queue FROM stage_run WHERE state IN ('queued', 'running')")
     app = make_app(world.runtime.settings)
     for run in runs * times:
-        app.send_task(RUN_STAGE, args=[run["id"]], queue=queue_name(run["queue"]))
+        app.send_task(RUN_STAGES, args=[[run["id"]]], queue=queue_name(run["queue"]))
     app.close()
     return len(runs)
 
@@ -37,7 +37,7 @@ def test_messages_of_work_that_is_done(cluster: World, media: Path, expected: Co
     cluster.settle()
     app = make_app(cluster.runtime.settings)
     for run in cluster.sql("SELECT id, queue FROM stage_run ORDER BY id"):
-        app.send_task(RUN_STAGE, args=[run["id"]], queue=queue_name(run["queue"]))
+        app.send_task(RUN_STAGES, args=[[run["id"]]], queue=queue_name(run["queue"]))
     app.close()
     assert worker.alive
     cluster.check(expected, exact=True)
