@@ -61,8 +61,10 @@ _PROBE_REPLY = TypeAdapter(_ProbeReply)
 _SPLIT_REPLY = TypeAdapter(_SplitReply)
 
 
-def probe_media(path: Path, *, limits: MediaLimits) -> ProbeResult:
+def probe_media(path: Path, *, work_dir: Path, limits: MediaLimits) -> ProbeResult:
     """What the file is, by its content, from its headers. Blocks; safe on untrusted files.
+
+    ``work_dir`` must exist; nothing is left there.
 
     Raises:
         ObjectNotFoundError: there is no such file.
@@ -72,9 +74,9 @@ def probe_media(path: Path, *, limits: MediaLimits) -> ProbeResult:
     """
     _check_file(path)
     request = _request("probe", path, limits) | {"cpu_seconds": limits.probe_seconds}
-    with tempfile.TemporaryDirectory(prefix="mediaweave-probe-") as work_dir:
+    with tempfile.TemporaryDirectory(prefix="probe-", dir=work_dir) as folder:
         data, cpu_seconds = run_child(
-            request, work_dir=Path(work_dir), limits=limits, wall_seconds=limits.probe_seconds
+            request, work_dir=Path(folder), limits=limits, wall_seconds=limits.probe_seconds
         )
     reply = _validated(_PROBE_REPLY, data)
     return ProbeResult(

@@ -8,14 +8,13 @@ from sqlalchemy import Connection, delete, insert, select
 
 from pipeline.db import jobs
 from pipeline.db.results import insert_or_ignore, without_nul
-from pipeline.db.runs import ClaimedRun
+from pipeline.db.runs import ClaimedRun, lock_asset
 from pipeline.errors import (
     InvalidMediaError,
     MediaLimitError,
     ObjectNotFoundError,
 )
 from pipeline.media import ChildUsage, probe_media
-from pipeline.plan.advance import lock_asset
 from pipeline.runner.runtime import Runtime
 from schemas.records import MediaInfo
 from schemas.tables import asset, sidecar, stream
@@ -50,7 +49,7 @@ def ingest(runtime: Runtime, run: ClaimedRun, work_dir: Path) -> Ingested:
     )
     if fetched.size_bytes == 0:
         raise InvalidMediaError("the file is empty")
-    probed = probe_media(fetched.path, limits=runtime.limits)
+    probed = probe_media(fetched.path, work_dir=work_dir, limits=runtime.limits)
     sidecars = tuple(
         found
         for entry in run.inputs["sidecars"]

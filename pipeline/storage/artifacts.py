@@ -15,6 +15,9 @@ from pipeline.storage.local import normalise_uri, path_of
 #: Half of the age at which `mediaweave clean` takes a blob that nobody refers to.
 REWRITTEN_AFTER = timedelta(hours=12)
 
+#: What came over a network damaged is read again; what lies there damaged stays so.
+READS = 3
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -69,16 +72,17 @@ class ArtifactStore:
             self._stores.head(self.uri(sha256))
             return path_of(self.uri(sha256))
         cached = self._cache_dir / _key(sha256)
-        if not cached.is_file():
-            # Under a name of its own until it is known to be right.
-            arriving = cached.with_name(f".part-{uuid4().hex}")
-            fetched = self._stores.fetch(self.uri(sha256), arriving)
-            if fetched.sha256 != sha256:
-                arriving.unlink()
-                raise self._damaged(sha256)
-            sync_file(arriving)
-            arriving.replace(cached)
-        return cached
+        if cached.is_file():
+            return cached
+        # Under a name of its own until it is known to be right.
+        arriving = cached.with_name(f".part-{uuid4().hex}")
+        for _ in range(READS):
+            if self._stores.fetch(self.uri(sha256), arriving).sha256 == sha256:
+                sync_file(arriving)
+                arriving.replace(cached)
+                return cached
+            arriving.unlink()
+        raise self._damaged(sha256)
 
     def read_bytes(self, sha256: str) -> bytes:
         """The blob in memory.
@@ -87,10 +91,11 @@ class ArtifactStore:
             ObjectNotFoundError: no such artifact.
             SourceError: the stored bytes are not what was put.
         """
-        data = self._stores.read_bytes(self.uri(sha256))
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise self._damaged(sha256)
-        return data
+        for _ in range(READS):
+            data = self._stores.read_bytes(self.uri(sha256))
+            if hashlib.sha256(data).hexdigest() == sha256:
+                return data
+        raise self._damaged(sha256)
 
     def _has(self, sha256: str, size_bytes: int) -> bool:
         # The size tells a blob apart that a full disk or a power cut truncated long ago. An old

@@ -145,7 +145,7 @@ def bench(
     for module in ("plan.graph", "plan.profiles", "runner.execute", "runner.intake"):
         monkeypatch.setattr(f"pipeline.{module}.STAGES", stages)
     monkeypatch.setattr(
-        ingest, "probe_media", lambda path, limits: ProbeResult(info=INFO, usage=NO_COST)
+        ingest, "probe_media", lambda path, work_dir, limits: ProbeResult(info=INFO, usage=NO_COST)
     )
     url = None
     if request.param == "postgresql":

@@ -45,7 +45,7 @@ def split(tmp_path: Path) -> Splitter:
         work_dir = Path(tempfile.mkdtemp(dir=tmp_path))
         result = split_media(
             path,
-            info=probe_media(path, limits=limits).info,
+            info=probe_media(path, work_dir=tmp_path, limits=limits).info,
             params=params or SplitParams(),
             sidecars=sidecars,
             work_dir=work_dir,

@@ -45,12 +45,12 @@ def counting_server() -> Iterator[tuple[str, list[str]]]:
 
 def test_missing_file(tmp_path: Path, limits: MediaLimits) -> None:
     with pytest.raises(ObjectNotFoundError, match="no file"):
-        probe_media(tmp_path / "absent.mp4", limits=limits)
+        probe_media(tmp_path / "absent.mp4", work_dir=tmp_path, limits=limits)
 
 
 def test_directory(tmp_path: Path, limits: MediaLimits) -> None:
     with pytest.raises(InvalidMediaError, match="not a regular file"):
-        probe_media(tmp_path, limits=limits)
+        probe_media(tmp_path, work_dir=tmp_path, limits=limits)
 
 
 def test_empty_file(tmp_path: Path, limits: MediaLimits) -> None:
@@ -58,7 +58,7 @@ def test_empty_file(tmp_path: Path, limits: MediaLimits) -> None:
     path.touch()
 
     with pytest.raises(InvalidMediaError, match=r"^the file is empty$"):
-        probe_media(path, limits=limits)
+        probe_media(path, work_dir=tmp_path, limits=limits)
 
 
 def test_text_named_as_video(tmp_path: Path, limits: MediaLimits) -> None:
@@ -66,7 +66,7 @@ def test_text_named_as_video(tmp_path: Path, limits: MediaLimits) -> None:
     path.write_text("Dear diary, today nothing moved.\n")
 
     with pytest.raises(UnsupportedMediaError, match=r"text, not media.*Dear diary"):
-        probe_media(path, limits=limits)
+        probe_media(path, work_dir=tmp_path, limits=limits)
 
 
 def test_random_bytes(tmp_path: Path, limits: MediaLimits) -> None:
@@ -74,7 +74,7 @@ def test_random_bytes(tmp_path: Path, limits: MediaLimits) -> None:
     path.write_bytes(bytes((n * 197 + n // 7) % 256 for n in range(5000)))
 
     with pytest.raises(InvalidMediaError, match="not readable as video, sound or a picture"):
-        probe_media(path, limits=limits)
+        probe_media(path, work_dir=tmp_path, limits=limits)
 
 
 def test_mp4_without_its_index(tmp_path: Path, limits: MediaLimits) -> None:
@@ -82,7 +82,7 @@ def test_mp4_without_its_index(tmp_path: Path, limits: MediaLimits) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
     with pytest.raises(InvalidMediaError, match="moov atom not found"):
-        probe_media(path, limits=limits)
+        probe_media(path, work_dir=tmp_path, limits=limits)
 
 
 def test_mp4_cut_after_its_index(tmp_path: Path, split: Splitter) -> None:
@@ -106,7 +106,7 @@ def test_nothing_is_left_after_an_error(
 ) -> None:
     path = make_video(tmp_path / "cut.mkv")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    info = probe_media(path, limits=limits).info
+    info = probe_media(path, work_dir=tmp_path, limits=limits).info
 
     with pytest.raises(InvalidMediaError):
         split_media(
@@ -132,21 +132,21 @@ def test_picture_with_a_lying_header(tmp_path: Path, limits: MediaLimits) -> Non
     path = make_png_claiming(tmp_path / "bomb.png", width=60000, height=60000)
 
     with pytest.raises(MediaLimitError, match="100000000 pixels"):
-        probe_media(path, limits=limits)
+        probe_media(path, work_dir=tmp_path, limits=limits)
 
 
 def test_picture_beyond_a_small_limit(tmp_path: Path) -> None:
     PillowImage.new("RGB", (100, 100)).save(tmp_path / "a.png")
 
     with pytest.raises(MediaLimitError, match="more than 9000 pixels"):
-        probe_media(tmp_path / "a.png", limits=MediaLimits(max_pixels=9000))
+        probe_media(tmp_path / "a.png", work_dir=tmp_path, limits=MediaLimits(max_pixels=9000))
 
 
 def test_truncated_picture(tmp_path: Path, limits: MediaLimits) -> None:
     path = tmp_path / "cut.jpg"
     PillowImage.effect_noise((300, 300), 50).save(path)
     path.write_bytes(path.read_bytes()[:5000])
-    info = probe_media(path, limits=limits).info
+    info = probe_media(path, work_dir=tmp_path, limits=limits).info
 
     with pytest.raises(InvalidMediaError, match="damaged or cut off"):
         split_media(
@@ -166,14 +166,14 @@ def test_video_beyond_limits(tmp_path: Path, changed: dict[str, int], message: s
     path = make_video(tmp_path / "video.mp4")
 
     with pytest.raises(MediaLimitError, match=message):
-        probe_media(path, limits=MediaLimits(**changed))
+        probe_media(path, work_dir=tmp_path, limits=MediaLimits(**changed))
 
 
 def test_duration_is_bounded_whatever_the_header_said(
     tmp_path: Path, work_dir: Path, limits: MediaLimits
 ) -> None:
     path = make_video(tmp_path / "video.mp4")
-    info = probe_media(path, limits=limits).info
+    info = probe_media(path, work_dir=tmp_path, limits=limits).info
 
     with pytest.raises(MediaLimitError, match="lasts longer than the limit of 3 s"):
         split_media(
@@ -194,7 +194,7 @@ def test_playlist_named_as_video_reaches_nothing(
     path.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\n{address}\n#EXT-X-ENDLIST\n")
 
     with pytest.raises(UnsupportedMediaError, match="playlist"):
-        probe_media(path, limits=limits)
+        probe_media(path, work_dir=tmp_path, limits=limits)
     with pytest.raises(InvalidMediaError):
         # Even where the caller insists that it is a video.
         split_media(
@@ -244,7 +244,7 @@ def test_odd_names(tmp_path: Path, split: Splitter, name: str) -> None:
 def test_decoding_beyond_the_cpu_limit(tmp_path: Path, work_dir: Path) -> None:
     path = endless(tmp_path)
     limits = MediaLimits(cpu_seconds=1, wall_seconds=60)
-    info = probe_media(path, limits=limits).info
+    info = probe_media(path, work_dir=tmp_path, limits=limits).info
 
     with pytest.raises(ResourceExhaustedError, match="CPU time"):
         split_media(
@@ -257,7 +257,7 @@ def test_decoding_beyond_the_cpu_limit(tmp_path: Path, work_dir: Path) -> None:
 def test_decoding_beyond_the_time_limit(tmp_path: Path, work_dir: Path) -> None:
     path = endless(tmp_path)
     limits = MediaLimits(cpu_seconds=60, wall_seconds=1)
-    info = probe_media(path, limits=limits).info
+    info = probe_media(path, work_dir=tmp_path, limits=limits).info
 
     with pytest.raises(ResourceExhaustedError, match="took longer than 1 s"):
         split_media(
@@ -270,7 +270,7 @@ def test_decoding_beyond_the_time_limit(tmp_path: Path, work_dir: Path) -> None:
 def test_decoding_beyond_the_memory_limit(tmp_path: Path, work_dir: Path) -> None:
     PillowImage.new("RGB", (8000, 8000)).save(tmp_path / "large.bmp")
     limits = MediaLimits(memory_bytes=150 * 1024**2)
-    info = probe_media(tmp_path / "large.bmp", limits=limits).info
+    info = probe_media(tmp_path / "large.bmp", work_dir=tmp_path, limits=limits).info
 
     with pytest.raises(ResourceExhaustedError, match="memory"):
         split_media(
@@ -281,7 +281,7 @@ def test_decoding_beyond_the_memory_limit(tmp_path: Path, work_dir: Path) -> Non
 
 def test_writing_beyond_the_output_limit(tmp_path: Path, work_dir: Path) -> None:
     path = make_video(tmp_path / "video.mp4", frames_per_shot=(500,))
-    info = probe_media(path, limits=MediaLimits()).info
+    info = probe_media(path, work_dir=tmp_path, limits=MediaLimits()).info
 
     with pytest.raises(ResourceExhaustedError):
         split_media(

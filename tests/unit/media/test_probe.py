@@ -12,7 +12,7 @@ def test_video_with_sound_and_subtitles(tmp_path: Path, limits: MediaLimits) -> 
     cues = make_srt(tmp_path / "cues.srt", [("00:00:00,100", "00:00:00,900", "Hello")])
     path = add_subtitles(video, [(cues, "fre")], tmp_path / "full.mkv")
 
-    info = probe_media(path, limits=limits).info
+    info = probe_media(path, work_dir=tmp_path, limits=limits).info
 
     assert info.kind == "video"
     assert info.container == "matroska,webm"
@@ -35,7 +35,7 @@ def test_rotated_video_is_measured_as_displayed(tmp_path: Path, limits: MediaLim
     path = make_video(tmp_path / "turned.mp4", frames_per_shot=(5,), sound=False)
     turn_mp4(path, (0, 1, -1, 0))
 
-    info = probe_media(path, limits=limits).info
+    info = probe_media(path, work_dir=tmp_path, limits=limits).info
 
     assert (info.width_px, info.height_px) == (180, 320)
 
@@ -45,7 +45,7 @@ def test_wide_pixels_are_measured_as_displayed(tmp_path: Path, limits: MediaLimi
         tmp_path / "wide.mp4", frames_per_shot=(5,), sound=False, picture_filter="setsar=2"
     )
 
-    info = probe_media(path, limits=limits).info
+    info = probe_media(path, work_dir=tmp_path, limits=limits).info
 
     assert (info.width_px, info.height_px) == (640, 180)
 
@@ -57,7 +57,7 @@ def test_cover_art_does_not_make_a_video(tmp_path: Path, limits: MediaLimits) ->
     path = tmp_path / "song.mp3"
     run_ffmpeg("-i", sound, "-i", cover, "-map", "0", "-map", "1", "-c", "copy", path)
 
-    info = probe_media(path, limits=limits).info
+    info = probe_media(path, work_dir=tmp_path, limits=limits).info
 
     assert info.kind == "audio"
     assert (info.width_px, info.height_px, info.frame_rate) == (None, None, None)
@@ -81,7 +81,7 @@ def test_pictures(tmp_path: Path, limits: MediaLimits, name: str, container: str
     PillowImage.new("RGB", (48, 32), "teal").save(tmp_path / name)
     disguised = (tmp_path / name).rename(tmp_path / "disguised.mp4")
 
-    info = probe_media(disguised, limits=limits).info
+    info = probe_media(disguised, work_dir=tmp_path, limits=limits).info
 
     assert (info.kind, info.container) == ("image", container)
     assert (info.width_px, info.height_px, info.duration_ms) == (48, 32, None)
@@ -92,7 +92,7 @@ def test_animated_gif_is_a_video(tmp_path: Path, limits: MediaLimits) -> None:
         tmp_path / "moving.gif", frames_per_shot=(10,), rate="10", sound=False, codec=()
     )
 
-    info = probe_media(path, limits=limits).info
+    info = probe_media(path, work_dir=tmp_path, limits=limits).info
 
     assert (info.kind, info.duration_ms) == ("video", 1000)
 
@@ -102,6 +102,6 @@ def test_exif_orientation_swaps_the_sides(tmp_path: Path, limits: MediaLimits) -
     exif[0x0112] = 6
     PillowImage.new("RGB", (48, 32)).save(tmp_path / "turned.jpg", exif=exif)
 
-    info = probe_media(tmp_path / "turned.jpg", limits=limits).info
+    info = probe_media(tmp_path / "turned.jpg", work_dir=tmp_path, limits=limits).info
 
     assert (info.width_px, info.height_px) == (32, 48)
