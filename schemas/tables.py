@@ -163,6 +163,12 @@ job = Table(
     Column("error_text", Text),
     _one_of("state", JOB_STATES, "state"),
     Index(
+        "ix_job_running",
+        "id",
+        sqlite_where=text("state = 'running'"),
+        postgresql_where=text("state = 'running'"),
+    ),
+    Index(
         "ix_job_paused_at",
         "paused_at",
         sqlite_where=text("state IN ('expanding', 'running') AND paused_at IS NOT NULL"),

@@ -76,6 +76,14 @@ def upgrade() -> None:
     op.add_column("job", sa.Column("error_class", sa.String(length=64), nullable=True))
     op.add_column("job", sa.Column("error_text", sa.Text(), nullable=True))
     op.create_index(
+        "ix_job_running",
+        "job",
+        ["id"],
+        unique=False,
+        sqlite_where=sa.text("state = 'running'"),
+        postgresql_where=sa.text("state = 'running'"),
+    )
+    op.create_index(
         "ix_job_paused_at",
         "job",
         ["paused_at"],
@@ -168,6 +176,7 @@ def downgrade() -> None:
     for name in ("failed_at", "error_text", "not_before", "attempt", "webhook"):
         op.drop_column("outbox", name)
     op.drop_index(op.f("ix_keyframe_sha256"), table_name="keyframe")
+    op.drop_index("ix_job_running", table_name="job")
     op.drop_index("ix_job_paused_at", table_name="job")
     op.drop_index("ix_job_cancelled_at", table_name="job")
     for name in (

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, case, func, or_, select, tuple_, update
+from sqlalchemy import Connection, Row, bindparam, case, exists, func, or_, select, tuple_, update
 
 from pipeline.db import outbox
 from pipeline.db.results import insert_or_ignore
 from schemas.plans import JobPlan
 from schemas.tables import EXPAND, job, job_item, location, model, stage_run
-from schemas.types import utc_now
+from schemas.types import is_one_of, utc_now
 
 OPEN_ITEM_STATES = ("pending", "running")
 UNFINISHED_RUN_STATES = ("waiting", "queued", "running")
@@ -145,34 +145,6 @@ def add_items(connection: Connection, job_id: int, items: Sequence[NewItem]) -> 
     )
 
 
-_OTHER_ITEM = job_item.alias()
-_OPEN_ITEMS_OF_ASSET = (
-    select(
-        job_item.c.job_id,
-        job_item.c.location_id,
-        job_item.c.state,
-        job.c.priority,
-        job.c.submitted_at,
-        select(func.max(_OTHER_ITEM.c.job_id))
-        .where(_OTHER_ITEM.c.asset_id == bindparam("asset"))
-        .scalar_subquery()
-        .label("newest_job"),
-    )
-    .join(job, job.c.id == job_item.c.job_id)
-    .where(job_item.c.asset_id == bindparam("asset"), job_item.c.state.in_(OPEN_ITEM_STATES))
-    .order_by(job.c.paused_at.is_not(None), job_item.c.job_id.desc(), job_item.c.location_id)
-)
-
-
-def open_items_of_asset(connection: Connection, asset_id: int) -> list[Row[Any]]:
-    """Items that still wait for an asset: job_id, location_id, state, priority, submitted_at, and
-    the newest job that ever had this asset.
-
-    The newest job that is free first: what becomes due is then counted as its work.
-    """
-    return list(connection.execute(_OPEN_ITEMS_OF_ASSET, {"asset": asset_id}))
-
-
 def open_items_of_ingest(connection: Connection, ingest_run_id: int) -> list[Row[Any]]:
     """Items that still wait for an ingest: job_id, location_id."""
     query = (
@@ -181,6 +153,17 @@ def open_items_of_ingest(connection: Connection, ingest_run_id: int) -> list[Row
         .order_by(job_item.c.job_id.desc(), job_item.c.location_id)
     )
     return list(connection.execute(query))
+
+
+_SET_ITEM_STATE = (
+    update(job_item)
+    .where(
+        job_item.c.job_id == bindparam("job"),
+        job_item.c.location_id == bindparam("location"),
+        is_one_of(job_item.c.state, OPEN_ITEM_STATES),
+    )
+    .values(state=bindparam("new_state"), failed_run_id=bindparam("failed_run"))
+)
 
 
 def set_item_state(
@@ -193,13 +176,13 @@ def set_item_state(
 ) -> None:
     """Move an open item on. Whoever closes one calls :func:`close_if_complete` afterwards."""
     moved = connection.execute(
-        update(job_item)
-        .where(
-            job_item.c.job_id == job_id,
-            job_item.c.location_id == location_id,
-            job_item.c.state.in_(OPEN_ITEM_STATES),
-        )
-        .values(state=state, failed_run_id=failed_run_id)
+        _SET_ITEM_STATE,
+        {
+            "job": job_id,
+            "location": location_id,
+            "new_state": state,
+            "failed_run": failed_run_id,
+        },
     )
     if moved.rowcount and state not in OPEN_ITEM_STATES:
         outbox.add_finished_items(connection, job_id, [location_id])
@@ -226,16 +209,29 @@ def bind_asset(
     )
 
 
+#: Where so many items of a job are open, none of those that are being closed is the last one.
+MANY_OPEN = 64
+_MANY_OPEN = select(func.count()).select_from(
+    select(job_item.c.job_id)
+    .where(job_item.c.job_id == bindparam("job"), is_one_of(job_item.c.state, OPEN_ITEM_STATES))
+    .limit(MANY_OPEN)
+    .subquery()
+)
+_LOCK_JOB = select(job.c.state).where(job.c.id == bindparam("job")).with_for_update(key_share=True)
+
+
 def close_if_complete(connection: Connection, job_id: int) -> None:
-    """Close a job whose listing is complete and whose items are all closed."""
+    """Close a job whose listing is complete and whose items are all closed.
+
+    Far from its end the job is not touched: whoever locks it waits for the commits of all others.
+    If more than :data:`MANY_OPEN` close the last ones at one moment, :func:`complete_but_open`
+    finds the job.
+    """
+    if connection.execute(_MANY_OPEN, {"job": job_id}).scalar_one() >= MANY_OPEN:
+        return
     # The lock serialises two workers that close a job's last two items at once.
-    state = connection.execute(
-        select(job.c.state).where(job.c.id == job_id).with_for_update(key_share=True)
-    ).scalar_one()
-    still_open = select(job_item.c.job_id).where(
-        job_item.c.job_id == job_id, job_item.c.state.in_(OPEN_ITEM_STATES)
-    )
-    if state != "running" or connection.execute(still_open.limit(1)).first() is not None:
+    state = connection.execute(_LOCK_JOB, {"job": job_id}).scalar_one()
+    if state != "running" or connection.execute(_MANY_OPEN, {"job": job_id}).scalar_one():
         return
     failed = connection.execute(
         select(job_item.c.job_id)
@@ -248,6 +244,16 @@ def close_if_complete(connection: Connection, job_id: int) -> None:
         .values(state="failed" if failed else "done", finished_at=utc_now())
     )
     outbox.add_finished_job(connection, job_id)
+
+
+def complete_but_open(connection: Connection) -> list[int]:
+    """Jobs without open items that :func:`close_if_complete` was not called for at the end."""
+    still_open = exists().where(
+        job_item.c.job_id == job.c.id, is_one_of(job_item.c.state, OPEN_ITEM_STATES)
+    )
+    return list(
+        connection.execute(select(job.c.id).where(job.c.state == "running", ~still_open)).scalars()
+    )
 
 
 def listing_complete(connection: Connection, job_id: int, files_skipped: int) -> None:
@@ -353,9 +359,3 @@ def counts_by_stage(connection: Connection, job_id: int) -> Mapping[tuple[str, s
         .group_by(stage_run.c.stage, stage_run.c.state)
     )
     return {(stage, state): count for stage, state, count in connection.execute(query)}
-
-
-def newest_job(connection: Connection, asset_id: int) -> int:
-    """The newest job that has this asset among its items."""
-    query = select(func.max(job_item.c.job_id)).where(job_item.c.asset_id == asset_id)
-    return int(connection.execute(query).scalar_one() or 0)

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
+    bindparam,
     delete,
     func,
     insert,
@@ -29,7 +30,7 @@ from sqlalchemy import (
 from schemas.events import JobFinished
 from schemas.operations import outbox
 from schemas.tables import asset, job, job_item, location, stage_run
-from schemas.types import utc_now
+from schemas.types import JsonObject, UtcNowText, is_one_of, utc_now
 
 Channel = Literal["exchange", "webhook"]
 
@@ -58,40 +59,48 @@ class Event:
         return json.dumps(self.body, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
 
+_ITEM_FACTS = {
+    "event": literal_column("'asset.finished'"),
+    "version": literal_column("1"),
+    "job_id": job.c.id,
+    "job_key": job.c.job_key,
+    "asset_id": job_item.c.asset_id,
+    "uri": location.c.uri,
+    "sha256": asset.c.sha256,
+    "status": job_item.c.state,
+    "error_class": stage_run.c.error_class,
+    "error_text": func.substr(stage_run.c.error_text, 1, MAX_ERROR_CHARACTERS),
+    "finished_at": UtcNowText(),
+}
+_ADD_ITEMS = insert(outbox).from_select(
+    ["topic", "body"],
+    select(
+        literal_column("'asset.'") + job_item.c.state,
+        JsonObject(
+            *(
+                part
+                for name, value in _ITEM_FACTS.items()
+                for part in (literal_column(f"'{name}'"), value)
+            )
+        ),
+    )
+    .select_from(job_item)
+    .join(job, job.c.id == job_item.c.job_id)
+    .join(location, location.c.id == job_item.c.location_id)
+    .outerjoin(asset, asset.c.id == job_item.c.asset_id)
+    .outerjoin(stage_run, stage_run.c.id == job_item.c.failed_run_id)
+    .where(
+        job_item.c.job_id == bindparam("job"),
+        job_item.c.location_id.in_(bindparam("locations", expanding=True)),
+        is_one_of(job_item.c.state, END_STATES),
+        job.c.events == "assets",
+    ),
+)
+
+
 def add_finished_items(connection: Connection, job_id: int, location_ids: Sequence[int]) -> None:
     """One event per closed item among these, where the job asks for events of assets."""
-    state = job_item.c.state
-    body = _json_object(
-        connection,
-        {
-            "event": literal_column("'asset.finished'"),
-            "version": literal_column("1"),
-            "job_id": job.c.id,
-            "job_key": job.c.job_key,
-            "asset_id": job_item.c.asset_id,
-            "uri": location.c.uri,
-            "sha256": asset.c.sha256,
-            "status": state,
-            "error_class": stage_run.c.error_class,
-            "error_text": func.substr(stage_run.c.error_text, 1, MAX_ERROR_CHARACTERS),
-            "finished_at": _now_as_text(connection),
-        },
-    )
-    facts = (
-        select(literal_column("'asset.'") + state, body)
-        .select_from(job_item)
-        .join(job, job.c.id == job_item.c.job_id)
-        .join(location, location.c.id == job_item.c.location_id)
-        .outerjoin(asset, asset.c.id == job_item.c.asset_id)
-        .outerjoin(stage_run, stage_run.c.id == job_item.c.failed_run_id)
-        .where(
-            job_item.c.job_id == job_id,
-            job_item.c.location_id.in_(location_ids),
-            state.in_(END_STATES),
-            job.c.events == "assets",
-        )
-    )
-    connection.execute(insert(outbox).from_select(["topic", "body"], facts))
+    connection.execute(_ADD_ITEMS, {"job": job_id, "locations": list(location_ids)})
 
 
 def add_finished_job(connection: Connection, job_id: int) -> None:
@@ -125,25 +134,6 @@ def add_finished_job(connection: Connection, job_id: int) -> None:
     targets += [row.webhook] if row.webhook is not None else []
     event = {"topic": f"job.{row.state}", "body": body}
     connection.execute(insert(outbox), [{**event, "webhook": webhook} for webhook in targets])
-
-
-def _json_object(
-    connection: Connection, fields: Mapping[str, ColumnElement[Any]]
-) -> ColumnElement[Any]:
-    pairs = [
-        part for name, value in fields.items() for part in (literal_column(f"'{name}'"), value)
-    ]
-    if connection.dialect.name == "postgresql":
-        return func.jsonb_build_object(*pairs)
-    return func.json_object(*pairs)
-
-
-def _now_as_text(connection: Connection) -> ColumnElement[str]:
-    if connection.dialect.name == "postgresql":
-        return literal_column(
-            """to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"""
-        )
-    return literal_column("strftime('%Y-%m-%dT%H:%M:%fZ', 'now')")
 
 
 def any_due(connection: Connection, channel: Channel) -> bool:

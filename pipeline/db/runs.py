@@ -10,7 +10,8 @@ import os
 import socket
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from sqlalchemy import (
     Case,
     ColumnElement,
     Connection,
-    CursorResult,
     Float,
     Integer,
     Select,
@@ -34,17 +34,17 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.sql.dml import ReturningUpdate
 
 from pipeline.errors import AttemptLostError, ResourceExhaustedError, names_of
 from schemas.tables import (
+    asset,
     job,
     model,
     stage_run,
     stage_run_input,
     stage_run_model,
 )
-from schemas.types import Json, utc_now
+from schemas.types import JsonArray, JsonMap, is_one_of, utc_now
 
 
 class LeaseLostError(AttemptLostError):
@@ -76,6 +76,7 @@ def process_owner() -> str:
     return f"{process_space()}/{os.getpid()}"
 
 
+@cache
 def process_space() -> str:
     """Where process ids mean the same as here: the host as it was booted, and the namespace."""
     try:
@@ -93,11 +94,11 @@ def _needs_solitude() -> ColumnElement[bool]:
     So a run that kills its process each time is alone in the end, and its neighbours, who lost
     attempts to it, succeed in theirs.
     """
-    exhausted = stage_run.c.error_class.in_(
-        names_of(ResourceExhaustedError) - names_of(AttemptLostError)
+    exhausted = is_one_of(
+        stage_run.c.error_class, names_of(ResourceExhaustedError) - names_of(AttemptLostError)
     )
     suspect = and_(
-        stage_run.c.error_class.in_(names_of(AttemptLostError)),
+        is_one_of(stage_run.c.error_class, names_of(AttemptLostError)),
         stage_run.c.attempt >= bindparam("max_attempts", type_=Integer) - 1,
     )
     return and_(stage_run.c.attempt > 0, func.coalesce(or_(exhausted, suspect), false()))
@@ -121,63 +122,51 @@ def needs_solitude(connection: Connection, stage_run_id: int, *, max_attempts: i
     return connection.execute(_SOLITUDE, values).first() is not None
 
 
-def _claim(json_object: Any, json_array: Any) -> ReturningUpdate[Any]:
-    """The claim as one statement, in a database's own names for making JSON."""
-    models = (
-        select(
-            json_object(
-                stage_run_model.c.role, json_array(model.c.name, model.c.revision), type_=Json
-            )
-        )
-        .join(model, model.c.id == stage_run_model.c.model_id)
-        .where(stage_run_model.c.stage_run_id == bindparam("run"))
-        .scalar_subquery()
+_MODELS = (
+    select(JsonMap(stage_run_model.c.role, JsonArray(model.c.name, model.c.revision)))
+    .join(model, model.c.id == stage_run_model.c.model_id)
+    .where(stage_run_model.c.stage_run_id == bindparam("run"))
+    .scalar_subquery()
+)
+_INPUT_RUN = stage_run.alias("input_run")
+_INPUT_RUNS = (
+    select(JsonMap(_INPUT_RUN.c.stage, _INPUT_RUN.c.id))
+    .join(stage_run_input, stage_run_input.c.input_run_id == _INPUT_RUN.c.id)
+    .where(stage_run_input.c.stage_run_id == bindparam("run"))
+    .scalar_subquery()
+)
+_CLAIM = (
+    update(stage_run)
+    .where(
+        _IS_QUEUED,
+        ~job_is_held(),
+        or_(bindparam("alone", type_=Boolean), not_(_needs_solitude())),
     )
-    before = stage_run.alias("input_run")
-    inputs = (
-        select(json_object(before.c.stage, before.c.id, type_=Json))
-        .join(stage_run_input, stage_run_input.c.input_run_id == before.c.id)
-        .where(stage_run_input.c.stage_run_id == bindparam("run"))
-        .scalar_subquery()
+    .values(
+        state="running",
+        attempt=stage_run.c.attempt + 1,
+        lease_token=bindparam("token"),
+        lease_owner=bindparam("owner"),
+        lease_expires_at=utc_now(bindparam("lease_seconds", type_=Float)),
+        published_at=None,
+        republished=0,
+        started_at=utc_now(),
+        finished_at=None,
     )
-    return (
-        update(stage_run)
-        .where(
-            _IS_QUEUED,
-            ~job_is_held(),
-            or_(bindparam("alone", type_=Boolean), not_(_needs_solitude())),
-        )
-        .values(
-            state="running",
-            attempt=stage_run.c.attempt + 1,
-            lease_token=bindparam("token"),
-            lease_owner=bindparam("owner"),
-            lease_expires_at=utc_now(bindparam("lease_seconds", type_=Float)),
-            published_at=None,
-            republished=0,
-            started_at=utc_now(),
-            finished_at=None,
-        )
-        .returning(
-            stage_run.c.id,
-            stage_run.c.stage,
-            stage_run.c.asset_id,
-            stage_run.c.location_id,
-            stage_run.c.job_id,
-            stage_run.c.attempt,
-            stage_run.c.code_version,
-            stage_run.c.params,
-            stage_run.c.inputs,
-            models.label("models"),
-            inputs.label("input_runs"),
-        )
+    .returning(
+        stage_run.c.id,
+        stage_run.c.stage,
+        stage_run.c.asset_id,
+        stage_run.c.location_id,
+        stage_run.c.job_id,
+        stage_run.c.attempt,
+        stage_run.c.code_version,
+        stage_run.c.params,
+        stage_run.c.inputs,
+        _MODELS.label("models"),
+        _INPUT_RUNS.label("input_runs"),
     )
-
-
-_CLAIM = {
-    "postgresql": _claim(func.json_object_agg, func.json_build_array),
-    "sqlite": _claim(func.json_group_object, func.json_array),
-}
+)
 
 
 def claim(
@@ -196,7 +185,7 @@ def claim(
     """
     token = str(uuid.uuid4())
     taken = connection.execute(
-        _CLAIM[connection.dialect.name],
+        _CLAIM,
         {
             "run": stage_run_id,
             "token": token,
@@ -244,6 +233,22 @@ def unlocked(*conditions: ColumnElement[bool]) -> Select[tuple[int]]:
     return select(stage_run.c.id).where(*conditions).with_for_update(skip_locked=True)
 
 
+_LOCK = (
+    select(asset.c.id, asset.c.kind, asset.c.has_audio, asset.c.sha256)
+    .where(asset.c.id == bindparam("asset"))
+    # NO KEY: rows that refer to the asset may be written meanwhile.
+    .with_for_update(key_share=True)
+)
+
+
+def lock_asset(connection: Connection, asset_id: int) -> Any:
+    """Two workers that finish two stages of one asset at once must see each other's work.
+
+    Gives what never changes of it: kind, has_audio, sha256.
+    """
+    return connection.execute(_LOCK, {"asset": asset_id}).one()
+
+
 def hold(connection: Connection, run: ClaimedRun) -> None:
     """Lock the run's row until the transaction ends: an intake that finds the run at work then
     waits for its outcome. Raises LeaseLostError where the fence has fallen."""
@@ -256,28 +261,45 @@ def hold(connection: Connection, run: ClaimedRun) -> None:
         raise LeaseLostError(f"stage run {run.stage_run_id} was given to another worker")
 
 
-def succeed(
-    connection: Connection,
-    run: ClaimedRun,
-    *,
-    asset_id: int | None,
-    outputs: Mapping[str, str],
-    seconds: float,
-    device_seconds: float,
-    cpu_seconds: Mapping[str, float],
-    notes: Sequence[str],
-) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a run that succeeded came to. ``outputs``: digests by name."""
+
+    asset_id: int | None
+    outputs: Mapping[str, str]
+    seconds: float
+    device_seconds: float = 0.0
+    cpu_seconds: Mapping[str, float] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    def values(self, run: ClaimedRun) -> dict[str, Any]:
+        return {
+            "run": run.stage_run_id,
+            "token": run.token,
+            "asset": self.asset_id,
+            "asset_id": self.asset_id,
+            "outputs": dict(self.outputs),
+            "seconds": self.seconds,
+            "device_seconds": self.device_seconds,
+            "cpu_seconds": dict(self.cpu_seconds),
+            "notes": list(self.notes),
+        }
+
+
+def succeed(connection: Connection, run: ClaimedRun, outcome: Outcome) -> None:
     """Close the run as succeeded. Raises LeaseLostError where the fence has fallen."""
-    values = {
-        "asset_id": asset_id,
-        "outputs": dict(outputs),
-        "seconds": seconds,
-        "device_seconds": device_seconds,
-        "cpu_seconds": dict(cpu_seconds),
-        "notes": list(notes),
-    }
-    closed = connection.execute(_SUCCEED, {"run": run.stage_run_id, "token": run.token, **values})
-    _fence(run, closed)
+    _fence(run, connection.execute(_SUCCEED, outcome.values(run)).rowcount)
+
+
+def lock_asset_and_succeed(connection: Connection, run: ClaimedRun, outcome: Outcome) -> Any:
+    """:func:`lock_asset`, then :func:`succeed`: locks are taken in one order everywhere."""
+    if connection.dialect.name != "postgresql":
+        facts = lock_asset(connection, outcome.asset_id or 0)
+        succeed(connection, run, outcome)
+        return facts
+    closed = connection.execute(_LOCK_AND_SUCCEED, outcome.values(run)).all()
+    _fence(run, len(closed))
+    return closed[0]
 
 
 _RELEASED = {
@@ -287,7 +309,6 @@ _RELEASED = {
     "finished_at": utc_now(),
 }
 _MADE = ("asset_id", "outputs", "seconds", "device_seconds", "cpu_seconds", "notes")
-# Made once: it is in every transaction that finishes a run.
 _SUCCEED = (
     update(stage_run)
     .where(stage_run.c.id == bindparam("run"), stage_run.c.lease_token == bindparam("token"))
@@ -299,6 +320,11 @@ _SUCCEED = (
         **_RELEASED,
         **{name: bindparam(name) for name in _MADE},
     )
+)
+_LOCKED = _LOCK.cte("locked")
+#: In every transaction that finishes a run on PostgreSQL: one statement instead of two.
+_LOCK_AND_SUCCEED = _SUCCEED.where(stage_run.c.asset_id == _LOCKED.c.id).returning(
+    _LOCKED.c.kind, _LOCKED.c.has_audio, _LOCKED.c.sha256
 )
 
 
@@ -383,9 +409,9 @@ def _close(connection: Connection, run: ClaimedRun, **values: Any) -> None:
         .where(stage_run.c.id == run.stage_run_id, stage_run.c.lease_token == run.token)
         .values(**_RELEASED, **values)
     )
-    _fence(run, closed)
+    _fence(run, closed.rowcount)
 
 
-def _fence(run: ClaimedRun, closed: CursorResult[Any]) -> None:
-    if closed.rowcount != 1:
+def _fence(run: ClaimedRun, closed: int) -> None:
+    if closed != 1:
         raise LeaseLostError(f"stage run {run.stage_run_id} was given to another worker")

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from random import SystemRandom
 
@@ -9,6 +10,7 @@ import structlog
 from sqlalchemy import Connection, select
 
 from pipeline.db import jobs, results, runs
+from pipeline.db.planned import Taker
 from pipeline.errors import (
     ConfigurationError,
     ContractError,
@@ -18,7 +20,7 @@ from pipeline.errors import (
     TransientError,
     is_retried,
 )
-from pipeline.plan.advance import advance_items, lock_asset
+from pipeline.plan.advance import advance_items
 from pipeline.plan.graph import STAGES
 from pipeline.plan.profiles import build_parameters
 from pipeline.runner.expand import Listing, list_sources
@@ -37,6 +39,9 @@ log = structlog.get_logger()
 
 #: How often a store that answers, but failed us, is asked again before that is a failed attempt.
 TRIES_IN_PLACE = 3
+#: A worker goes on with the next stage of an asset for so long before it looks for what is most
+#: urgent; what a live job may wait for because of that.
+RUN_ON_SECONDS = 0.2
 #: How long a run that needs a newer worker waits for one.
 NEWER_PAUSE_SECONDS = 15.0
 
@@ -46,8 +51,11 @@ def execute(
     stage_run_id: int,
     keeper: LeaseKeeper,
     stopping: threading.Event | None = None,
+    run_on: Collection[str] = (),
 ) -> bool:
     """Claim and work off a stage run; gives whether there was anything to do.
+
+    ``run_on``: queues of which the runs that this makes due are gone on with, for a short while.
 
     Whatever happens to the media is recorded in the database and raises nothing. A database or
     store that is away is waited for, until ``stopping`` is set.
@@ -61,7 +69,9 @@ def execute(
         _refuse_if(stopping)
         run = _claim(runtime, stage_run_id, alone=False)
         if run is not None:
-            _hold_and_work(runtime, run, keeper, stopping)
+            on = RunOn(queues=frozenset(run_on), until=time.monotonic() + RUN_ON_SECONDS)
+            while run is not None:
+                run = _hold_and_work(runtime, run, keeper, stopping, on)
             return True
     with runtime.database.reading() as connection:
         if not runs.needs_solitude(
@@ -96,8 +106,13 @@ def _claim(runtime: Runtime, stage_run_id: int, *, alone: bool) -> runs.ClaimedR
 
 
 def _hold_and_work(
-    runtime: Runtime, run: runs.ClaimedRun, keeper: LeaseKeeper, stopping: threading.Event
-) -> None:
+    runtime: Runtime,
+    run: runs.ClaimedRun,
+    keeper: LeaseKeeper,
+    stopping: threading.Event,
+    run_on: "RunOn | None" = None,
+) -> runs.ClaimedRun | None:
+    """Gives the run that is to be gone on with, which is claimed."""
     # Media is opened in a child with limits of its own; models are not.
     spec = STAGES.get(run.stage)
     bounded = spec is None or spec.queue != "device"
@@ -112,7 +127,11 @@ def _hold_and_work(
                 attempt=run.attempt,
             ),
         ):
-            _work(Attempt(runtime=runtime, run=run, keeper=keeper, stopping=stopping))
+            attempt = Attempt(
+                runtime=runtime, run=run, keeper=keeper, stopping=stopping, run_on=run_on
+            )
+            _work(attempt)
+            return attempt.following
     except StoppingError:
         with runtime.database.transaction() as connection:
             runs.give_back(connection, run.token)
@@ -132,6 +151,15 @@ def _work(attempt: "Attempt") -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunOn:
+    """Of which queues, and until when by the monotonic clock, runs that become due are gone on
+    with."""
+
+    queues: frozenset[str]
+    until: float
+
+
+@dataclass(slots=True, kw_only=True)
 class Attempt:
     """One attempt at a claimed stage run."""
 
@@ -139,6 +167,9 @@ class Attempt:
     run: runs.ClaimedRun
     keeper: LeaseKeeper
     stopping: threading.Event
+    run_on: RunOn | None = None
+    #: The run that became due and is ours.
+    following: runs.ClaimedRun | None = None
     started: float = field(default_factory=time.monotonic)
 
     def make(self) -> None:
@@ -183,17 +214,14 @@ class Attempt:
         def close(connection: Connection) -> None:
             runs.hold(connection, run)
             asset_id = store_ingested(connection, run, found)
-            runs.succeed(
-                connection,
-                run,
+            outcome = runs.Outcome(
                 asset_id=asset_id,
                 outputs={"media": found.sha256},
                 seconds=time.monotonic() - self.started,
-                device_seconds=0,
                 cpu_seconds=found.usage.by_kind(),
-                notes=(),
             )
-            advance_items(connection, asset_id, runtime.plans)
+            runs.succeed(connection, run, outcome)
+            self.following = advance_items(connection, asset_id, runtime.plans, taker=self._taker())
 
         persist(runtime.database, self.stopping, close, self._touch)
 
@@ -213,12 +241,7 @@ class Attempt:
             ref = results.RunRef(stage_run_id=run.stage_run_id, asset_id=inputs.asset_id)
 
             def close(connection: Connection) -> None:
-                # Locks are taken in one order everywhere: ingests, assets, other runs, jobs.
-                facts = lock_asset(connection, ref.asset_id)
-                # Before the rows: a commit whose answer was lost is found by the fence.
-                runs.succeed(
-                    connection,
-                    run,
+                outcome = runs.Outcome(
                     asset_id=ref.asset_id,
                     outputs=stored.digests,
                     seconds=time.monotonic() - self.started,
@@ -226,11 +249,30 @@ class Attempt:
                     cpu_seconds=output.cpu_seconds,
                     notes=output.notes,
                 )
+                # Before the rows: a commit whose answer was lost is found by the fence.
+                facts = runs.lock_asset_and_succeed(connection, run, outcome)
                 write_rows(connection, runtime, ref, stored)
-                advance_items(connection, ref.asset_id, runtime.plans, facts)
+                self.following = advance_items(
+                    connection, ref.asset_id, runtime.plans, facts, self._taker()
+                )
 
             persist(runtime.database, self.stopping, close, self._touch)
         log.info("stage_done", seconds=round(time.monotonic() - self.started, 3))
+
+    def _taker(self) -> Taker | None:
+        runtime, run_on = self.runtime, self.run_on
+        if (
+            run_on is None
+            or time.monotonic() > run_on.until
+            or self.stopping.is_set()
+            or runtime.turns.is_wanted_alone
+        ):
+            return None
+        return Taker(
+            queues=run_on.queues,
+            owner=runs.process_owner(),
+            lease_seconds=runtime.settings.lease_seconds,
+        )
 
     def _leave_to_newer(self) -> None:
         """An upgrade is under way: a newer worker will take the run."""
@@ -256,7 +298,7 @@ class Attempt:
             asset_id = self.run.asset_id
             if asset_id is None:
                 raise ContractError(f"stage run {self.run.stage_run_id} names no asset")
-            lock_asset(connection, asset_id)
+            runs.lock_asset(connection, asset_id)
             runs.cancel(
                 connection,
                 self.run,
@@ -305,7 +347,7 @@ class Attempt:
         run, settings = self.run, self.runtime.settings
         error_class, error_text = type(error).__name__, str(error)
         if run.asset_id is not None and run.stage != INGEST:
-            lock_asset(connection, run.asset_id)
+            runs.lock_asset(connection, run.asset_id)
         if is_retried(error) and run.attempt < settings.max_attempts:
             runs.postpone(
                 connection,

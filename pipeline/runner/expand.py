@@ -107,16 +107,7 @@ def list_sources(
         watched.retire_unlisted(runtime.database, since=listing.submitted_at)
     with runtime.database.transaction() as connection:
         runs.hold(connection, run)
-        runs.succeed(
-            connection,
-            run,
-            asset_id=None,
-            outputs={},
-            seconds=0,
-            device_seconds=0,
-            cpu_seconds={},
-            notes=(),
-        )
+        runs.succeed(connection, run, runs.Outcome(asset_id=None, outputs={}, seconds=0))
         jobs.listing_complete(connection, listing.job_id, skipped)
     return True
 

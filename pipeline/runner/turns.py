@@ -17,6 +17,12 @@ class Turns:
         self._alone = False
         self._wanting = 0
 
+    @property
+    def is_wanted_alone(self) -> bool:
+        """Whether somebody waits for the others to end."""
+        with self._changed:
+            return self._wanting > 0
+
     @contextmanager
     def shared(self) -> Iterator[None]:
         with self._changed:

@@ -63,9 +63,7 @@ def run_row(database: Database, run_id: int) -> Any:
 
 def succeed(database: Database, run: runs.ClaimedRun) -> None:
     with database.transaction() as connection:
-        runs.succeed(
-            connection,
-            run,
+        outcome = runs.Outcome(
             asset_id=run.asset_id or 0,
             outputs={"shots": "d"},
             seconds=1.5,
@@ -73,6 +71,7 @@ def succeed(database: Database, run: runs.ClaimedRun) -> None:
             cpu_seconds={"decoder": 1.0},
             notes=["a note"],
         )
+        runs.succeed(connection, run, outcome)
 
 
 def test_migrations_make_exactly_the_tables_of_the_code(database: Database) -> None:

@@ -43,7 +43,6 @@ from pipeline.errors import (
     StoreUnavailableError,
 )
 from pipeline.media.results import ChildUsage, ProbeResult
-from pipeline.plan.advance import lock_asset
 from pipeline.plan.graph import stages_for
 from pipeline.runner import control, expand, ingest, intake
 from pipeline.runner.execute import Attempt, close_failed
@@ -145,7 +144,7 @@ def tiny_stages() -> dict[str, StageSpec]:
     return {spec.name: spec for spec in specs}
 
 
-def probe(path: Path, limits: Any) -> ProbeResult:
+def probe(path: Path, work_dir: Path, limits: Any) -> ProbeResult:
     kind: Any = path.read_text().partition(" ")[0]
     return ProbeResult(
         info=MediaInfo(
@@ -561,7 +560,7 @@ class Story(RuleBasedStateMachine):
         for run in for_good:
             with self.database.transaction() as connection:
                 if run.asset_id is not None and run.stage != INGEST:
-                    lock_asset(connection, run.asset_id)
+                    runs.lock_asset(connection, run.asset_id)
                 assert dispatching.fail_lost(connection, run.id, lost, max_attempts=MAX_ATTEMPTS)
                 close_failed(connection, self.runtime, run.id)
         with self.database.transaction() as connection:

@@ -12,8 +12,8 @@ from faults.injection import Fault
 from faults.processes import until
 from faults.world import World
 
-#: Two stage runs are in the middle while it happens.
-WAITING = Fault(action="wait", point="middle", stage="split", times=2)
+#: Every thread of two workers is in the middle of a stage run while it happens.
+WAITING = Fault(action="wait", point="middle", stage="split", times=4)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_work_goes_on(
     workers = world.workers(2, faults=[WAITING])
     world.start("intake")
     world.submit(media)
-    until(lambda: len(world.fired()) == 2)
+    until(lambda: len(world.fired()) == 4)
 
     def still_away() -> None:
         # What waits is finished without a broker, and a job comes in.

@@ -13,8 +13,8 @@ from faults.processes import until
 from faults.world import World
 from proxies import tcp_proxy
 
-#: Two stage runs are in the middle while it happens.
-WAITING = Fault(action="wait", point="middle", stage="split", times=2)
+#: Every thread of two workers is in the middle of a stage run while it happens.
+WAITING = Fault(action="wait", point="middle", stage="split", times=4)
 
 
 def ask(url: str, *statements: str) -> None:
@@ -64,7 +64,7 @@ def test_a_restart(
     world = make_world(database=own_database, broker=broker, lease_seconds=20)
     workers = world.workers(2, faults=[WAITING])
     world.submit(media)
-    until(lambda: len(world.fired()) == 2)
+    until(lambda: len(world.fired()) == 4)
     end(own_postgres.process)
     world.go()
     until(lambda: any(worker.says("database_away") for worker in workers))
@@ -105,7 +105,7 @@ def test_a_database_that_takes_no_writes(
     world = make_world(database=own_database, broker=broker, lease_seconds=20)
     workers = world.workers(2, faults=[WAITING])
     world.submit(media)
-    until(lambda: len(world.fired()) == 2)
+    until(lambda: len(world.fired()) == 4)
     alter = f"ALTER DATABASE {name_of(own_database)}"
     ask(
         own_database,
@@ -147,13 +147,13 @@ def test_a_database_without_connections_to_spare(
     try:
         workers = world.workers(2, faults=[WAITING])
         world.submit(media)
-        until(lambda: len(world.fired()) == 2)
+        until(lambda: len(world.fired()) == 4)
         ask(own_database, f"ALTER ROLE {crew} CONNECTION LIMIT 0", end_connections(own_database))
         world.go()
         until(lambda: all(worker.says("too many connections") for worker in workers))
-        # Fewer than all of them would like to have.
-        ask(own_database, f"ALTER ROLE {crew} CONNECTION LIMIT 6")
-        world.check(expected, exact=True)
+        # Still fewer than all of them would like to have: a lease may run out, and that counts.
+        ask(own_database, f"ALTER ROLE {crew} CONNECTION LIMIT 10")
+        world.check(expected)
     finally:
         world.close()
         ask(own_database, f"DROP OWNED BY {crew}", f"DROP ROLE {crew}")

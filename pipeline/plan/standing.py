@@ -1,0 +1,139 @@
+"""How an asset stands: its runs, its heads, and the jobs that wait for it; in one look."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Text, and_, bindparam, cast, func, select
+
+from pipeline.db.jobs import OPEN_ITEM_STATES
+from schemas.records import MediaKind
+from schemas.tables import INGEST, asset, head, job, job_item, location, sidecar, stage_run
+from schemas.types import JsonArray, JsonList, is_one_of
+
+
+class OpenItem(NamedTuple):
+    """An item that still waits for the asset; in the order of its columns in :data:`_ITEMS`."""
+
+    is_paused: bool
+    is_cancelled: bool
+    job_id: int
+    location_id: int
+    state: str
+    priority: int
+    submitted_at: datetime
+
+    @classmethod
+    def read(cls, columns: Sequence[Any]) -> "OpenItem":
+        *others, submitted_at = columns
+        return cls._make((*others, _utc(submitted_at)))
+
+
+@dataclass(slots=True, kw_only=True)
+class Standing:
+    """What is known of a locked asset; kept up to date while runs are queued."""
+
+    asset_id: int
+    kind: MediaKind
+    has_audio: bool
+    #: What the first stages read: the bytes, and the subtitle files beside them.
+    base_inputs: Mapping[str, Any]
+    #: (stage, fingerprint) → id, state, outputs, error_class, finished_at.
+    runs: dict[tuple[str, str], Any]
+    #: stage → the run that is shown.
+    heads: dict[str, int]
+    #: The newest job that is free first: what becomes due is then counted as its work.
+    open_items: list[OpenItem]
+    #: The newest job that ever had this asset; 0 where none had.
+    newest_job: int
+
+
+_SIDECARS = (
+    select(JsonList(JsonArray(sidecar.c.name, sidecar.c.sha256)))
+    .join(location, location.c.id == sidecar.c.location_id)
+    .where(location.c.asset_id == bindparam("asset"), location.c.is_current)
+    .scalar_subquery()
+)
+_ITEMS = (
+    select(
+        JsonList(
+            JsonArray(
+                job.c.paused_at.is_not(None),
+                job.c.cancelled_at.is_not(None),
+                job_item.c.job_id,
+                job_item.c.location_id,
+                job_item.c.state,
+                job.c.priority,
+                job.c.submitted_at,
+            )
+        )
+    )
+    .select_from(job_item)
+    .join(job, job.c.id == job_item.c.job_id)
+    .where(job_item.c.asset_id == bindparam("asset"), is_one_of(job_item.c.state, OPEN_ITEM_STATES))
+    .scalar_subquery()
+)
+_NEWEST_JOB = (
+    select(func.max(job_item.c.job_id))
+    .where(job_item.c.asset_id == bindparam("asset"))
+    .scalar_subquery()
+)
+#: A row for each run; at least one, which is empty where there is no run.
+_LOOK = (
+    select(
+        stage_run.c.id,
+        stage_run.c.stage,
+        stage_run.c.fingerprint,
+        stage_run.c.state,
+        stage_run.c.outputs,
+        stage_run.c.error_class,
+        stage_run.c.finished_at,
+        head.c.stage_run_id.label("head_id"),
+        # The same in each row: as text, which is read once.
+        cast(_SIDECARS, Text).label("sidecars"),
+        cast(_ITEMS, Text).label("items"),
+        _NEWEST_JOB.label("newest_job"),
+    )
+    .select_from(asset)
+    .outerjoin(stage_run, and_(stage_run.c.asset_id == asset.c.id, stage_run.c.stage != INGEST))
+    .outerjoin(head, and_(head.c.asset_id == asset.c.id, head.c.stage == stage_run.c.stage))
+    .where(asset.c.id == bindparam("asset"))
+)
+
+
+def look_at(connection: Connection, asset_id: int, facts: Any) -> Standing:
+    """How a locked asset stands; ``facts`` are of :func:`pipeline.db.runs.lock_asset`."""
+    rows = connection.execute(_LOOK, {"asset": asset_id}).all()
+    first = rows[0]
+    rows = [row for row in rows if row.id is not None]
+    return Standing(
+        asset_id=asset_id,
+        kind=facts.kind,
+        has_audio=facts.has_audio,
+        base_inputs={
+            "media": facts.sha256,
+            "sidecars": _distinct(json.loads(first.sidecars or "[]")),
+        },
+        runs={(row.stage, row.fingerprint): row for row in rows},
+        heads={row.stage: row.head_id for row in rows if row.head_id is not None},
+        open_items=sorted(
+            (OpenItem.read(item) for item in json.loads(first.items or "[]")),
+            key=lambda item: (item.is_paused, -item.job_id, item.location_id),
+        ),
+        newest_job=first.newest_job or 0,
+    )
+
+
+def _distinct(sidecars: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
+    """The (name, sha256) of subtitle files beside the asset, each content once."""
+    # Sorted before and after: the same content under two names keeps the first of them.
+    names = {sha256: name for name, sha256 in sorted(sidecars, reverse=True)}
+    return [{"name": name, "sha256": sha256} for sha256, name in sorted(names.items())]
+
+
+def _utc(text: str) -> datetime:
+    """A timestamp as the databases write it into JSON: SQLite's has no time zone, and is UTC."""
+    found = datetime.fromisoformat(text)
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
