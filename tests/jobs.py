@@ -1,6 +1,7 @@
 """A job that the command line has run, and a process in which jobs run without a broker."""
 
 import threading
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,12 +79,15 @@ class Process:
         with self.runtime.database.transaction() as connection:
             runs.give_back(connection, token)
 
-    def execute_next(self, stopping: threading.Event) -> None:
-        """Execute the next run that is queued, in a worker that may be told to stop."""
+    def execute_next(
+        self, stopping: threading.Event | None = None, run_on: Collection[str] = ()
+    ) -> None:
+        """Execute the next run that is queued, in a worker that may be told to stop, and what it
+        goes on with."""
         due = select(stage_run.c.id).where(stage_run.c.state == "queued").order_by(stage_run.c.id)
         with self.runtime.database.reading() as connection:
             run_id = connection.execute(due.limit(1)).scalar_one()
-        execute(self.runtime, run_id, self.keeper, stopping)
+        execute(self.runtime, run_id, self.keeper, stopping, run_on)
 
     def drain(self, limit: int | None = None) -> int:
         """Execute what is due until nothing is, or ``limit`` stage runs; gives how many."""

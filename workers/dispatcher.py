@@ -19,8 +19,8 @@ from sqlalchemy import Connection
 
 from pipeline.db import dispatching, job_control, jobs, runs, workers
 from pipeline.errors import BrokerUnavailableError, ConfigurationError, DatabaseUnavailableError
+from pipeline.runner.attempt import close_failed
 from pipeline.runner.control import finish_cancelling
-from pipeline.runner.execute import close_failed
 from pipeline.runner.runtime import Runtime
 from pipeline.stages.base import QUEUES
 from schemas.tables import INGEST

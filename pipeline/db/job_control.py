@@ -10,7 +10,13 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, selec
 
 from pipeline.db import jobs, outbox
 from pipeline.db.runs import unlocked
-from pipeline.errors import ConfigurationError, ContractError, InvalidMediaError, names_of
+from pipeline.errors import (
+    ConfigurationError,
+    ContractError,
+    InvalidMediaError,
+    PipelineError,
+    names_of,
+)
 from schemas.tables import EXPAND, INGEST, asset, job, job_item, stage_run
 from schemas.types import utc_now
 
@@ -30,8 +36,8 @@ def lock_job(connection: Connection, job_id: int) -> str:
     return str(state)
 
 
-def pause(connection: Connection, job_id: int) -> bool:
-    """Start nothing more of a job; gives whether it was open and not paused."""
+def pause(connection: Connection, job_id: int, *, error: PipelineError | None = None) -> bool:
+    """Start nothing more of a job; gives whether it was open and not paused. ``error``: why."""
     paused = connection.execute(
         update(job)
         .where(
@@ -40,7 +46,11 @@ def pause(connection: Connection, job_id: int) -> bool:
             job.c.paused_at.is_(None),
             job.c.cancelled_at.is_(None),
         )
-        .values(paused_at=utc_now())
+        .values(
+            paused_at=utc_now(),
+            error_class=None if error is None else type(error).__name__,
+            error_text=None if error is None else str(error),
+        )
     )
     _unpublish(connection, job_id)
     return bool(paused.rowcount)
@@ -49,7 +59,9 @@ def pause(connection: Connection, job_id: int) -> bool:
 def resume(connection: Connection, job_id: int) -> bool:
     """Go on with a paused job; gives whether it was paused."""
     resumed = connection.execute(
-        update(job).where(job.c.id == job_id, job.c.paused_at.is_not(None)).values(paused_at=None)
+        update(job)
+        .where(job.c.id == job_id, job.c.paused_at.is_not(None))
+        .values(paused_at=None, error_class=None, error_text=None)
     )
     # Messages that came while it was paused were of no effect.
     _unpublish(connection, job_id)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from pipeline.db import job_control
 from pipeline.db.engine import Database
+from pipeline.errors import PipelineError
 
 #: Items or runs per transaction.
 BATCH = 500
@@ -42,15 +43,17 @@ def finish_cancelling(
         after = batch[-1]
 
 
-def pause(database: Database, job_id: int) -> bool:
+def pause(database: Database, job_id: int, *, error: PipelineError | None = None) -> bool:
     """Start nothing more of a job until :func:`resume`; gives whether that changed anything.
+
+    ``error``: why, where nobody asked for it.
 
     Raises:
         ConfigurationError: there is no such job.
     """
     with database.transaction() as connection:
         job_control.lock_job(connection, job_id)
-        paused = job_control.pause(connection, job_id)
+        paused = job_control.pause(connection, job_id, error=error)
     with database.transaction() as connection:
         job_control.hand_over(connection, job_id)
     return paused

@@ -1,49 +1,23 @@
-"""Works off one stage run: claim, read, run, store, advance. The only writer of results."""
+"""Works off stage runs: claims one, makes an attempt at it, and goes on with what it makes due."""
 
 import threading
 import time
 from collections.abc import Collection
-from dataclasses import dataclass, field
-from random import SystemRandom
 
 import structlog
-from sqlalchemy import Connection, select
 
-from pipeline.db import jobs, results, runs
-from pipeline.db.planned import Taker
-from pipeline.errors import (
-    ConfigurationError,
-    ContractError,
-    DatabaseUnavailableError,
-    PipelineError,
-    StoreUnavailableError,
-    TransientError,
-    is_retried,
-)
-from pipeline.plan.advance import advance_items
+from pipeline.db import runs
+from pipeline.errors import ContractError, PipelineError
 from pipeline.plan.graph import STAGES
-from pipeline.plan.profiles import build_parameters
-from pipeline.runner.expand import Listing, list_sources
-from pipeline.runner.ingest import ingest, store_ingested
-from pipeline.runner.inputs import RunInputs
+from pipeline.runner.attempt import Attempt, RunOn
 from pipeline.runner.leases import LeaseKeeper, StoppingError
-from pipeline.runner.outputs import store_files, write_rows
-from pipeline.runner.patience import persist, wait_for_database, wait_for_stores
-from pipeline.runner.run_models import RunModels
 from pipeline.runner.runtime import Runtime
-from pipeline.storage.local import normalise_uri
-from schemas.tables import EXPAND, INGEST, stage_run
 
 log = structlog.get_logger()
 
-
-#: How often a store that answers, but failed us, is asked again before that is a failed attempt.
-TRIES_IN_PLACE = 3
 #: A worker goes on with the next stage of an asset for so long before it looks for what is most
 #: urgent; what a live job may wait for because of that.
 RUN_ON_SECONDS = 0.2
-#: How long a run that needs a newer worker waits for one.
-NEWER_PAUSE_SECONDS = 15.0
 
 
 def execute(
@@ -110,7 +84,7 @@ def _hold_and_work(
     run: runs.ClaimedRun,
     keeper: LeaseKeeper,
     stopping: threading.Event,
-    run_on: "RunOn | None" = None,
+    run_on: RunOn | None = None,
 ) -> runs.ClaimedRun | None:
     """Gives the run that is to be gone on with, which is claimed."""
     # Media is opened in a child with limits of its own; models are not.
@@ -138,7 +112,7 @@ def _hold_and_work(
         raise
 
 
-def _work(attempt: "Attempt") -> None:
+def _work(attempt: Attempt) -> None:
     try:
         attempt.make()
     except runs.LeaseLostError:
@@ -148,247 +122,3 @@ def _work(attempt: "Attempt") -> None:
     except Exception as error:
         log.exception("stage_bug")
         attempt.record(ContractError(f"{type(error).__name__}: {error}"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOn:
-    """Of which queues, and until when by the monotonic clock, runs that become due are gone on
-    with."""
-
-    queues: frozenset[str]
-    until: float
-
-
-@dataclass(slots=True, kw_only=True)
-class Attempt:
-    """One attempt at a claimed stage run."""
-
-    runtime: Runtime
-    run: runs.ClaimedRun
-    keeper: LeaseKeeper
-    stopping: threading.Event
-    run_on: RunOn | None = None
-    #: The run that became due and is ours.
-    following: runs.ClaimedRun | None = None
-    started: float = field(default_factory=time.monotonic)
-
-    def make(self) -> None:
-        """Work the run off. A dependency that is away is waited for, and the work begun again."""
-        failures = 0
-        while True:
-            try:
-                self._make_once()
-            except DatabaseUnavailableError:
-                wait_for_database(self.runtime.database, self.stopping, self._touch)
-                # It answers, and yet it failed us: not at once again.
-                self.stopping.wait(random_pause(0.5))
-            except StoreUnavailableError:
-                if self._wait_for_stores():
-                    continue
-                failures += 1
-                if failures >= TRIES_IN_PLACE or self.stopping.wait(random_pause(1)):
-                    raise
-            else:
-                return
-
-    def _make_once(self) -> None:
-        if self.run.stage == EXPAND:
-            with self.runtime.database.reading() as connection:
-                listing = Listing.of(connection, self.run.inputs["job"])
-            list_sources(
-                self.runtime,
-                self.run,
-                listing,
-                lambda found, skipped: self._touch(),
-            )
-        elif self.run.stage == INGEST:
-            self._ingest()
-        else:
-            self._stage()
-
-    def _ingest(self) -> None:
-        runtime, run = self.runtime, self.run
-        with runtime.scratch.temporary_folder() as work_dir:
-            found = ingest(runtime, run, work_dir)
-
-        def close(connection: Connection) -> None:
-            runs.hold(connection, run)
-            asset_id = store_ingested(connection, run, found)
-            outcome = runs.Outcome(
-                asset_id=asset_id,
-                outputs={"media": found.sha256},
-                seconds=time.monotonic() - self.started,
-                cpu_seconds=found.usage.by_kind(),
-            )
-            runs.succeed(connection, run, outcome)
-            self.following = advance_items(connection, asset_id, runtime.plans, taker=self._taker())
-
-        persist(runtime.database, self.stopping, close, self._touch)
-
-    def _stage(self) -> None:
-        runtime, run = self.runtime, self.run
-        spec = STAGES.get(run.stage)
-        if spec is None or run.code_version > spec.code_version:
-            self._leave_to_newer()
-            return
-        if run.code_version < spec.code_version:
-            self._supersede()
-            return
-        models = RunModels(runtime, run, self._touch)
-        with RunInputs(runtime, run, spec) as inputs:
-            output = spec.run(inputs, build_parameters(spec, run.params), models)
-            stored = store_files(runtime, spec, output, inputs)
-            ref = results.RunRef(stage_run_id=run.stage_run_id, asset_id=inputs.asset_id)
-
-            def close(connection: Connection) -> None:
-                outcome = runs.Outcome(
-                    asset_id=ref.asset_id,
-                    outputs=stored.digests,
-                    seconds=time.monotonic() - self.started,
-                    device_seconds=models.device_seconds,
-                    cpu_seconds=output.cpu_seconds,
-                    notes=output.notes,
-                )
-                # Before the rows: a commit whose answer was lost is found by the fence.
-                facts = runs.lock_asset_and_succeed(connection, run, outcome)
-                write_rows(connection, runtime, ref, stored)
-                self.following = advance_items(
-                    connection, ref.asset_id, runtime.plans, facts, self._taker()
-                )
-
-            persist(runtime.database, self.stopping, close, self._touch)
-        log.info("stage_done", seconds=round(time.monotonic() - self.started, 3))
-
-    def _taker(self) -> Taker | None:
-        runtime, run_on = self.runtime, self.run_on
-        if (
-            run_on is None
-            or time.monotonic() > run_on.until
-            or self.stopping.is_set()
-            or runtime.turns.is_wanted_alone
-        ):
-            return None
-        return Taker(
-            queues=run_on.queues,
-            owner=runs.process_owner(),
-            lease_seconds=runtime.settings.lease_seconds,
-        )
-
-    def _leave_to_newer(self) -> None:
-        """An upgrade is under way: a newer worker will take the run."""
-        log.warning("run_is_of_newer_version", code_version=self.run.code_version)
-        persist(
-            self.runtime.database,
-            self.stopping,
-            lambda connection: runs.postpone(
-                connection,
-                self.run,
-                error_class=ConfigurationError.__name__,
-                error_text=f"version {self.run.code_version} of stage {self.run.stage} needs a "
-                "newer worker than the one that took it: upgrade all workers",
-                pause_seconds=NEWER_PAUSE_SECONDS,
-                counted=False,
-            ),
-        )
-
-    def _supersede(self) -> None:
-        """The run was planned by an older version: put this version's in its place."""
-
-        def close(connection: Connection) -> None:
-            asset_id = self.run.asset_id
-            if asset_id is None:
-                raise ContractError(f"stage run {self.run.stage_run_id} names no asset")
-            runs.lock_asset(connection, asset_id)
-            runs.cancel(
-                connection,
-                self.run,
-                reason=f"planned for version {self.run.code_version} of the stage, which is older",
-            )
-            advance_items(connection, asset_id, self.runtime.plans)
-
-        log.info("run_superseded", code_version=self.run.code_version)
-        persist(self.runtime.database, self.stopping, close)
-
-    def _wait_for_stores(self) -> bool:
-        runtime, run = self.runtime, self.run
-        uris = [runtime.settings.artifacts_uri]
-        if run.stage == EXPAND:
-            uris += run.inputs["sources"]
-        elif run.stage == INGEST:
-            uris.append(run.inputs["uri"])
-        elif run.asset_id is not None:
-            with runtime.database.reading() as connection:
-                uris += [place.uri for place in results.locations_of(connection, run.asset_id)]
-        return wait_for_stores(
-            runtime.stores,
-            [normalise_uri(uri) for uri in uris],
-            self.stopping,
-            self._touch,
-        )
-
-    def _touch(self) -> None:
-        self.keeper.touch(self.run.token)
-
-    def record(self, error: PipelineError) -> None:
-        """Store why the attempt failed, and what follows from it."""
-        if self.stopping.is_set() and isinstance(error, TransientError):
-            # Not the run's fault: it goes back uncounted.
-            log.info("attempt_given_up", reason=str(error))
-            with self.runtime.database.transaction() as connection:
-                runs.give_back(connection, self.run.token)
-            return
-        log.warning("stage_failed", error_class=type(error).__name__, error_text=str(error))
-        try:
-            persist(self.runtime.database, self.stopping, lambda c: self._record(c, error))
-        except runs.LeaseLostError:
-            log.warning("lease_lost")
-
-    def _record(self, connection: Connection, error: PipelineError) -> None:
-        run, settings = self.run, self.runtime.settings
-        error_class, error_text = type(error).__name__, str(error)
-        if run.asset_id is not None and run.stage != INGEST:
-            runs.lock_asset(connection, run.asset_id)
-        if is_retried(error) and run.attempt < settings.max_attempts:
-            runs.postpone(
-                connection,
-                run,
-                error_class=error_class,
-                error_text=error_text,
-                pause_seconds=random_pause(settings.retry_seconds * 2 ** (run.attempt - 1)),
-            )
-            return
-        runs.fail(
-            connection,
-            run,
-            error_class=error_class,
-            error_text=error_text,
-            seconds=time.monotonic() - self.started,
-        )
-        close_failed(connection, self.runtime, run.stage_run_id)
-
-
-def random_pause(seconds: float) -> float:
-    """About so long, at most an hour: those that failed together come back one by one."""
-    return min(3600.0, seconds) * SystemRandom().uniform(0.5, 1.5)
-
-
-def close_failed(connection: Connection, runtime: Runtime, stage_run_id: int) -> None:
-    """Close the items, or the job, that a failed run leaves without a way on."""
-    run = connection.execute(select(stage_run).where(stage_run.c.id == stage_run_id)).one()
-    if run.stage == EXPAND:
-        jobs.abandon(
-            connection,
-            run.job_id,
-            "failed",
-            error_class=run.error_class,
-            error_text=run.error_text,
-        )
-        return
-    if run.stage != INGEST:
-        advance_items(connection, run.asset_id, runtime.plans)
-        return
-    for item in jobs.open_items_of_ingest(connection, stage_run_id):
-        jobs.set_item_state(
-            connection, item.job_id, item.location_id, "failed", failed_run_id=stage_run_id
-        )
-        jobs.close_if_complete(connection, item.job_id)

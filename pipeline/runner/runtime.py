@@ -6,6 +6,7 @@ from pipeline.db.jobs import PlanCache
 from pipeline.media import MediaLimits
 from pipeline.models.pool import ModelPool
 from pipeline.plan.profiles import model_entry
+from pipeline.runner.bugs import Bugs
 from pipeline.runner.turns import Turns
 from pipeline.storage.artifacts import ArtifactStore
 from pipeline.storage.s3 import S3Settings
@@ -29,6 +30,7 @@ class Runtime:
         )
         self.plans = PlanCache()
         self.turns = Turns()
+        self.bugs = Bugs()
         media = settings.media
         self.limits = MediaLimits(
             wall_seconds=media.wall_seconds,

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from pipeline.errors import (
     StoreUnavailableError,
 )
 from pipeline.plan.graph import STAGES
-from pipeline.runner import execute, patience
+from pipeline.runner import attempt, bugs, control, patience
 from pipeline.runner.leases import StoppingError
 from pipeline.stages.base import Models, StageInputs, StageOutput
 
@@ -91,6 +92,30 @@ def test_an_exception_nobody_expected_is_a_bug_of_ours(
     ) == [{"error_class": "ContractError", "error_text": "KeyError: 'shots'"}]
 
 
+def test_a_bug_that_everything_meets_pauses_the_job(
+    process: Process, folder: Callable[..., Path], split: Callable[[RunStage], None]
+) -> None:
+    names = [f"{letter}.png" for letter in ascii_lowercase[: bugs.IN_A_ROW + 3]]
+    job_id = process.submit(folder("media", *names))
+    real = STAGES["split"].run
+    split(failing(*[KeyError("shots")] * len(names))[0])
+    assert process.drain(limit=len(names) + bugs.IN_A_ROW) == len(names) + bugs.IN_A_ROW
+    (row,) = process.sql("SELECT state, assets_failed, error_class, error_text FROM v_jobs")
+    assert row["assets_failed"] == bugs.IN_A_ROW
+    assert row["state"] == "paused"
+    assert row["error_class"] == "ContractError"
+    assert "stage split met a bug of ours again and again: KeyError: 'shots'" in row["error_text"]
+
+    # Mended, it goes on where it was.
+    split(real)
+    assert control.resume(process.runtime.database, job_id)
+    assert control.retry(process.runtime.database, error_class="ContractError") == bugs.IN_A_ROW
+    process.drain()
+    assert process.sql("SELECT state, assets_done, error_text FROM v_jobs") == [
+        {"state": "done", "assets_done": len(names), "error_text": None}
+    ]
+
+
 @pytest.mark.usefixtures("job")
 def test_what_ran_out_of_resources_is_tried_again_alone(
     process: Process, split: Callable[[RunStage], None]
@@ -123,9 +148,9 @@ def test_what_ran_out_of_resources_is_tried_again_alone(
 def test_a_store_that_answers_but_fails_us_is_asked_again_in_place(
     process: Process, split: Callable[[RunStage], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execute, "random_pause", lambda seconds: 0)
+    monkeypatch.setattr(attempt, "random_pause", lambda seconds: 0)
     away = StoreUnavailableError("503")
-    run, calls = failing(*[away] * execute.TRIES_IN_PLACE)
+    run, calls = failing(*[away] * attempt.TRIES_IN_PLACE)
     split(run)
     process.drain(limit=1)
     assert rows(process) == [("queued", 1, "StoreUnavailableError")]
@@ -176,7 +201,7 @@ def test_a_database_that_is_away_at_the_end_costs_nothing(
 ) -> None:
     run, calls = failing()
     split(run)
-    write, failures = execute.write_rows, []
+    write, failures = attempt.write_rows, []
 
     def write_rows(*arguments: Any) -> None:
         write(*arguments)
@@ -184,7 +209,7 @@ def test_a_database_that_is_away_at_the_end_costs_nothing(
             failures.append(1)
             raise DatabaseUnavailableError("the server closed the connection")
 
-    monkeypatch.setattr(execute, "write_rows", write_rows)
+    monkeypatch.setattr(attempt, "write_rows", write_rows)
     process.drain(limit=1)
     assert rows(process) == [("succeeded", 1, None)]
     assert calls == [1], "only the transaction was tried again"

@@ -22,7 +22,7 @@ from pipeline.db import jobs
 from pipeline.db.migrate import ensure_schema
 from pipeline.errors import InvalidMediaError
 from pipeline.media.results import ChildUsage, ProbeResult
-from pipeline.runner import execute, expand, ingest, intake
+from pipeline.runner import attempt, execute, expand, ingest, intake
 from pipeline.runner.leases import LeaseKeeper
 from pipeline.runner.runtime import Runtime
 from pipeline.stages.base import Models, StageInputs, StageOutput, StageSpec
@@ -142,7 +142,7 @@ def bench(
 ) -> Iterator[Bench]:
     calls: Counter[str] = Counter()
     stages = tiny_stages(calls)
-    for module in ("plan.graph", "plan.profiles", "runner.execute", "runner.intake"):
+    for module in ("plan.graph", "plan.profiles", "runner.attempt", "runner.intake"):
         monkeypatch.setattr(f"pipeline.{module}.STAGES", stages)
     monkeypatch.setattr(
         ingest, "probe_media", lambda path, work_dir, limits: ProbeResult(info=INFO, usage=NO_COST)
@@ -300,7 +300,7 @@ def test_a_job_that_meets_an_ingest_at_its_end_is_closed(
     bench.submit(folder)
     (run_id,) = bench.queued()
     started, may_end = threading.Event(), threading.Event()
-    real_ingest, real_moment = execute.ingest, getattr(jobs, moment)
+    real_ingest, real_moment = attempt.ingest, getattr(jobs, moment)
 
     def held_ingest(*arguments: Any) -> Any:
         started.set()
@@ -309,7 +309,7 @@ def test_a_job_that_meets_an_ingest_at_its_end_is_closed(
             raise problem
         return real_ingest(*arguments)
 
-    monkeypatch.setattr(execute, "ingest", held_ingest)
+    monkeypatch.setattr(attempt, "ingest", held_ingest)
     worker = threading.Thread(target=bench.execute, args=(run_id,))
     worker.start()
     started.wait()

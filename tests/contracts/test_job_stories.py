@@ -45,7 +45,7 @@ from pipeline.errors import (
 from pipeline.media.results import ChildUsage, ProbeResult
 from pipeline.plan.graph import stages_for
 from pipeline.runner import control, expand, ingest, intake
-from pipeline.runner.execute import Attempt, close_failed
+from pipeline.runner.attempt import Attempt, close_failed
 from pipeline.runner.leases import LeaseKeeper
 from pipeline.runner.runtime import Runtime
 from pipeline.stages.base import QUEUES, Models, StageInputs, StageOutput, StageSpec

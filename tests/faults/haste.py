@@ -10,7 +10,7 @@ from tenacity import wait_random_exponential
 
 def install() -> None:
     """Shorten the pauses of this process."""
-    from pipeline.runner import execute, expand, patience
+    from pipeline.runner import attempt, expand, patience
     from workers import app, confirmed, dispatcher, host, outage, supervisor
     from workers.intake import redis_stream
 
@@ -21,7 +21,7 @@ def install() -> None:
     host.DEAF_SECONDS = 6.0
     app.BROKER_SECONDS = 3
     confirmed.CONFIRM_SECONDS = 2
-    execute.NEWER_PAUSE_SECONDS = 0.5
+    attempt.NEWER_PAUSE_SECONDS = 0.5
     patience.WAIT = wait_random_exponential(multiplier=0.2, max=1)
     outage.MAX_PAUSE_SECONDS = 1
     supervisor.Times.__init__.__kwdefaults__ |= {"first_pause": 0.1, "longest_pause": 0.5}

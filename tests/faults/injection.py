@@ -114,7 +114,7 @@ class Injection:
 
         from pipeline.db import dispatching, runs
         from pipeline.media import api
-        from pipeline.runner import execute, expand, intake, scheduling
+        from pipeline.runner import attempt, execute, expand, intake, scheduling
         from workers import task_publishers
         from workers.intake import handler
 
@@ -122,12 +122,12 @@ class Injection:
         light.install(self.reach, self._script.versions)
         self._wrap_claim(runs)
         self._wrap_work(execute)
-        _hook(execute, "write_rows", after=lambda: self.reach(self._run.claimed.stage, "stored"))
-        _hook(execute, "ingest", before=lambda: self.reach("ingest", "start"))
+        _hook(attempt, "write_rows", after=lambda: self.reach(self._run.claimed.stage, "stored"))
+        _hook(attempt, "ingest", before=lambda: self.reach("ingest", "start"))
         # The child's own temporary folder is there, the child is not.
         _hook(api, "run_child", before=lambda: self.reach("ingest", "middle"))
-        _hook(execute, "store_ingested", after=lambda: self.reach("ingest", "stored"))
-        for module in (execute, intake):
+        _hook(attempt, "store_ingested", after=lambda: self.reach("ingest", "stored"))
+        for module in (attempt, intake):
             _hook(module, "list_sources", before=lambda: self.reach("expand", "start"))
         _hook(
             expand,

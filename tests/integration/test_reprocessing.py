@@ -123,7 +123,7 @@ def test_new_code_of_a_stage_makes_it_stale(
     from dataclasses import replace
 
     newer = {**graph.STAGES, "ocr": replace(graph.STAGES["ocr"], code_version=99)}
-    for module in ("pipeline.plan.graph", "pipeline.plan.profiles", "pipeline.runner.execute"):
+    for module in ("pipeline.plan.graph", "pipeline.plan.profiles", "pipeline.runner.attempt"):
         monkeypatch.setattr(f"{module}.STAGES", newer)
     assert process.done_by(process.run(str(film))) == ["ocr"]
 

@@ -113,9 +113,10 @@ def print_jobs(rows: Sequence[Mapping[str, Any]]) -> None:
 def print_job_errors(
     job: Mapping[str, Any], stages: Sequence[Mapping[str, Any]], console: Console
 ) -> None:
-    """Why a job's sources could not be listed, and how its stage runs stand."""
+    """Why a job's sources could not be listed, or it was paused, and how its stage runs stand."""
     if job["error_text"]:
-        console.print(f"[red]failed[/] {escape(job['error_text'])} ({job['error_class']})")
+        state = "failed" if job["state"] == "failed" else "stopped"
+        console.print(f"[red]{state}[/] {escape(job['error_text'])} ({job['error_class']})")
     for row in stages:
         error = f" ({row['error_class']})" if row["error_class"] else ""
         console.print(f"  {row['stage']}: {row['runs']} {row['state']}{error}")
