@@ -3,7 +3,6 @@
 import threading
 import time
 from dataclasses import dataclass, field
-from random import SystemRandom
 
 import structlog
 from sqlalchemy import Connection, select
@@ -28,7 +27,12 @@ from pipeline.runner.ingest import ingest, store_ingested
 from pipeline.runner.inputs import RunInputs
 from pipeline.runner.leases import LeaseKeeper
 from pipeline.runner.outputs import store_files, write_rows
-from pipeline.runner.patience import persist, wait_for_database, wait_for_stores
+from pipeline.runner.patience import (
+    persist,
+    random_pause,
+    wait_for_database,
+    wait_for_stores,
+)
 from pipeline.runner.run_models import RunModels
 from pipeline.runner.runtime import Runtime
 from pipeline.storage.local import normalise_uri
@@ -271,11 +275,6 @@ class Attempt:
             seconds=time.monotonic() - self.started,
         )
         close_failed(connection, self.runtime, run.stage_run_id)
-
-
-def random_pause(seconds: float) -> float:
-    """About so long, at most an hour: those that failed together come back one by one."""
-    return min(3600.0, seconds) * SystemRandom().uniform(0.5, 1.5)
 
 
 def close_failed(connection: Connection, runtime: Runtime, stage_run_id: int) -> None:

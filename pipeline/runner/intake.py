@@ -12,13 +12,14 @@ from sqlalchemy import Connection, insert, select
 from pipeline.config import Settings
 from pipeline.db import jobs, runs
 from pipeline.db.webhooks import check_webhook
-from pipeline.errors import ConfigurationError, InvalidMessageError, PipelineError
+from pipeline.errors import ConfigurationError, InvalidMessageError, PipelineError, is_retried
 from pipeline.plan.advance import register_models
 from pipeline.plan.fingerprint import fingerprint
 from pipeline.plan.graph import STAGES
 from pipeline.plan.profiles import model_entry, resolve_plan
 from pipeline.runner.expand import EXPAND_CODE_VERSION, Listing, list_sources
 from pipeline.runner.leases import LeaseKeeper
+from pipeline.runner.patience import random_pause
 from pipeline.runner.runtime import Runtime
 from pipeline.storage.local import normalise_uri
 from schemas.messages import JobMessage
@@ -96,7 +97,7 @@ def submit(
     Raises:
         ConfigurationError: the profile, a parameter or a source is wrong; nothing was written.
         StoreUnavailableError: a store cannot be reached. A job without a key is then ``failed``;
-            of one with a key the listing is tried again by the workers.
+            of one with a key the listing is tried again by the workers, as often as any run is.
     """
     settings = runtime.settings
     prepared = _Prepared.of(message, settings)
@@ -126,7 +127,7 @@ def submit(
         # Cancelled meanwhile, or another worker goes on with it.
         return accepted.job_id
     except PipelineError as error:
-        if message.job_key is None:
+        if message.job_key is None or not is_retried(error) or run.attempt >= settings.max_attempts:
             _abandon(runtime, accepted.job_id, "failed", error)
         else:
             with runtime.database.transaction() as connection:
@@ -135,7 +136,7 @@ def submit(
                     run,
                     error_class=type(error).__name__,
                     error_text=str(error),
-                    pause_seconds=settings.retry_seconds,
+                    pause_seconds=random_pause(settings.retry_seconds),
                 )
         raise
     finally:

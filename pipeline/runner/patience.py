@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable
+from random import SystemRandom
 from typing import Any, TypeVar
 
 import structlog
@@ -25,6 +26,11 @@ T = TypeVar("T")
 
 #: Looks at a dependency that is away: soon at first, in the end every half minute or so.
 WAIT = wait_random_exponential(multiplier=0.5, max=30)
+
+
+def random_pause(seconds: float) -> float:
+    """About so long, at most an hour: those that failed together come back one by one."""
+    return min(3600.0, seconds) * SystemRandom().uniform(0.5, 1.5)
 
 
 def _retrying(

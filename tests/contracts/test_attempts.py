@@ -16,6 +16,7 @@ from pipeline.errors import (
     ContractError,
     DatabaseUnavailableError,
     InvalidMediaError,
+    ObjectNotFoundError,
     PipelineError,
     ResourceExhaustedError,
     StoreUnavailableError,
@@ -258,3 +259,14 @@ def test_what_is_claimed_while_the_worker_ends_goes_back(process: Process) -> No
     with pytest.raises(StoppingError):
         process.execute_next(threading.Event())
     assert rows(process) == [("queued", 0, None)]
+
+
+@pytest.mark.parametrize("key", [None, "nightly"])
+def test_a_source_that_is_not_there_fails_its_job_at_once(
+    process: Process, tmp_path: Path, key: str | None
+) -> None:
+    with pytest.raises(ObjectNotFoundError, match="absent"):
+        process.submit(tmp_path / "absent", job_key=key)
+    assert process.sql("SELECT state, error_class FROM v_jobs") == [
+        {"state": "failed", "error_class": "ObjectNotFoundError"}
+    ]
