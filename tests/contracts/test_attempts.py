@@ -16,7 +16,6 @@ from pipeline.errors import (
     ContractError,
     DatabaseUnavailableError,
     InvalidMediaError,
-    ObjectNotFoundError,
     PipelineError,
     ResourceExhaustedError,
     StoreUnavailableError,
@@ -25,6 +24,8 @@ from pipeline.plan.graph import STAGES
 from pipeline.runner import attempt, bugs, control, patience
 from pipeline.runner.leases import StoppingError
 from pipeline.stages.base import Models, StageInputs, StageOutput
+from pipeline.storage.s3 import S3Settings
+from pipeline.storage.stores import Stores
 
 RunStage = Callable[[StageInputs, Any, Models], StageOutput]
 SPLIT = (
@@ -261,12 +262,20 @@ def test_what_is_claimed_while_the_worker_ends_goes_back(process: Process) -> No
     assert rows(process) == [("queued", 0, None)]
 
 
-@pytest.mark.parametrize("key", [None, "nightly"])
-def test_a_source_that_is_not_there_fails_its_job_at_once(
-    process: Process, tmp_path: Path, key: str | None
+def test_a_listing_in_vain_is_tried_as_often_as_any_run(
+    process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ObjectNotFoundError, match="absent"):
-        process.submit(tmp_path / "absent", job_key=key)
-    assert process.sql("SELECT state, error_class FROM v_jobs") == [
-        {"state": "failed", "error_class": "ObjectNotFoundError"}
-    ]
+    nowhere = S3Settings(endpoint_url="http://127.0.0.1:9", max_attempts=1)
+    monkeypatch.setattr(process.runtime, "stores", Stores(nowhere))
+    seen = []
+    for _ in range(process.runtime.settings.max_attempts):
+        with pytest.raises(StoreUnavailableError):
+            process.submit("s3://bucket/media/", job_key="nightly")
+        seen += process.sql("SELECT state, error_class FROM v_jobs")
+        with process.runtime.database.transaction() as connection:
+            connection.execute(text("UPDATE stage_run SET state = 'queued'"))
+    waits, fails = (
+        {"state": "expanding", "error_class": None},
+        {"state": "failed", "error_class": "StoreUnavailableError"},
+    )
+    assert seen == [waits, waits, fails]
