@@ -192,6 +192,9 @@ job_item = Table(
     Column("ingest_run_id", Id, ForeignKey("stage_run.id"), nullable=False),
     Column("failed_run_id", Id, ForeignKey("stage_run.id")),
     Column("state", String(16), nullable=False),
+    # Of that run as it was: another job may have brought it to an end since.
+    Column("error_class", String(64)),
+    Column("error_text", Text),
     _one_of("state", ITEM_STATES, "state"),
     Index("ix_job_item_job_id_state", "job_id", "state"),
     Index("ix_job_item_location_id", "location_id"),

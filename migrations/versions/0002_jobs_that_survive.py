@@ -75,6 +75,14 @@ def upgrade() -> None:
     op.add_column("job", sa.Column("cancelled_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("job", sa.Column("error_class", sa.String(length=64), nullable=True))
     op.add_column("job", sa.Column("error_text", sa.Text(), nullable=True))
+    op.add_column("job_item", sa.Column("error_class", sa.String(length=64), nullable=True))
+    op.add_column("job_item", sa.Column("error_text", sa.Text(), nullable=True))
+    op.execute(
+        "UPDATE job_item SET "
+        "error_class = (SELECT error_class FROM stage_run r WHERE r.id = failed_run_id), "
+        "error_text = (SELECT error_text FROM stage_run r WHERE r.id = failed_run_id) "
+        "WHERE state = 'failed'"
+    )
     op.create_index(
         "ix_job_running",
         "job",
@@ -177,6 +185,8 @@ def downgrade() -> None:
         op.drop_column("outbox", name)
     op.drop_index(op.f("ix_keyframe_sha256"), table_name="keyframe")
     op.drop_index("ix_job_running", table_name="job")
+    op.drop_column("job_item", "error_text")
+    op.drop_column("job_item", "error_class")
     op.drop_index("ix_job_paused_at", table_name="job")
     op.drop_index("ix_job_cancelled_at", table_name="job")
     for name in (

@@ -318,7 +318,12 @@ def retry_run(connection: Connection, run_id: int, *, job_id: int | None) -> boo
             job_item.c.state == "failed",
             job_item.c.job_id == job_id if job_id is not None else true(),
         )
-        .values(state="running" if run.stage != INGEST else "pending", failed_run_id=None)
+        .values(
+            state="running" if run.stage != INGEST else "pending",
+            failed_run_id=None,
+            error_class=None,
+            error_text=None,
+        )
         .returning(job_item.c.job_id)
     )
     owners = sorted(set(opened.scalars()))

@@ -72,9 +72,10 @@ ITEMS = (
         name="item_without_outcome",
         table=job_item,
         sql="""
-            (state = 'done' AND asset_id IS NULL) OR (state = 'failed' AND failed_run_id IS NULL)
+            (state = 'done' AND asset_id IS NULL)
+            OR (state = 'failed' AND (failed_run_id IS NULL OR error_class IS NULL))
         """,
-        wrong="Items are done without an asset, or failed without the stage run they failed with",
+        wrong="Items are done without an asset, or failed without a stage run and a reason",
         advice="`mediaweave submit` the sources of job {id} again",
     ),
     Rule(

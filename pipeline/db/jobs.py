@@ -162,7 +162,16 @@ _SET_ITEM_STATE = (
         job_item.c.location_id == bindparam("location"),
         is_one_of(job_item.c.state, OPEN_ITEM_STATES),
     )
-    .values(state=bindparam("new_state"), failed_run_id=bindparam("failed_run"))
+    .values(
+        state=bindparam("new_state"),
+        failed_run_id=bindparam("failed_run"),
+        **{
+            name: select(stage_run.c[name])
+            .where(stage_run.c.id == bindparam("failed_run"))
+            .scalar_subquery()
+            for name in ("error_class", "error_text")
+        },
+    )
 )
 
 

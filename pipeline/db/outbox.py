@@ -29,7 +29,7 @@ from sqlalchemy import (
 
 from schemas.events import JobFinished
 from schemas.operations import outbox
-from schemas.tables import asset, job, job_item, location, stage_run
+from schemas.tables import asset, job, job_item, location
 from schemas.types import JsonObject, UtcNowText, is_one_of, utc_now
 
 Channel = Literal["exchange", "webhook"]
@@ -68,8 +68,8 @@ _ITEM_FACTS = {
     "uri": location.c.uri,
     "sha256": asset.c.sha256,
     "status": job_item.c.state,
-    "error_class": stage_run.c.error_class,
-    "error_text": func.substr(stage_run.c.error_text, 1, MAX_ERROR_CHARACTERS),
+    "error_class": job_item.c.error_class,
+    "error_text": func.substr(job_item.c.error_text, 1, MAX_ERROR_CHARACTERS),
     "finished_at": UtcNowText(),
 }
 _ADD_ITEMS = insert(outbox).from_select(
@@ -88,7 +88,6 @@ _ADD_ITEMS = insert(outbox).from_select(
     .join(job, job.c.id == job_item.c.job_id)
     .join(location, location.c.id == job_item.c.location_id)
     .outerjoin(asset, asset.c.id == job_item.c.asset_id)
-    .outerjoin(stage_run, stage_run.c.id == job_item.c.failed_run_id)
     .where(
         job_item.c.job_id == bindparam("job"),
         job_item.c.location_id.in_(bindparam("locations", expanding=True)),

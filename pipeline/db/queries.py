@@ -60,7 +60,7 @@ def failures(connection: Connection, job_id: int) -> Rows:
     return _rows(
         connection,
         """
-        SELECT l.uri, r.stage, r.error_class, r.error_text
+        SELECT l.uri, r.stage, i.error_class, i.error_text
         FROM job_item i
         JOIN location l ON l.id = i.location_id
         JOIN stage_run r ON r.id = i.failed_run_id

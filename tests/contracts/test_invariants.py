@@ -160,7 +160,10 @@ CASES = [
     ),
     (
         "item_failed_without_failure", 1, "job 1 location 2", "job 1",
-        ["UPDATE job_item SET state = 'failed', failed_run_id = 23 WHERE location_id = 2"],
+        [
+            "UPDATE job_item SET state = 'failed', failed_run_id = 23, error_class = 'E', "
+            "error_text = 't' WHERE location_id = 2"
+        ],
     ),
     ("unfinished_item", 1, "job 1 location 2", "mediaweave jobs show 1", [OPEN_ITEM]),
     (
@@ -335,7 +338,8 @@ def test_a_failure_that_a_later_job_tries_again_is_no_contradiction(finished: Da
     change(
         finished,
         "UPDATE job SET state = 'failed' WHERE id = 1",
-        "UPDATE job_item SET state = 'failed', failed_run_id = 23 WHERE location_id = 2",
+        "UPDATE job_item SET state = 'failed', failed_run_id = 23, "
+        "error_class = 'E', error_text = 't' WHERE location_id = 2",
         "UPDATE stage_run SET state = 'failed', error_class = 'E', error_text = 't', "
         "outputs = NULL WHERE id = 23",
         *UNDO_CAPTION,

@@ -15,6 +15,8 @@ from schemas import tables
 from schemas.events import AssetFinished, JobFinished
 from schemas.operations import outbox as outbox_table
 
+REASON = 'no "media" é' + "x" * 5000
+
 
 def add_job(database: Database, **values: Any) -> int:
     given = {"name": "Archive", "profile": "offline", "sources": [], "plan": {}}
@@ -28,11 +30,6 @@ def add_items(database: Database, job_id: int, states: Sequence[str]) -> list[in
     asset_id = add_asset(database, uri="file:///0.mp4")
     run_id = add_run(database, asset_id)
     with database.transaction() as connection:
-        connection.execute(
-            update(tables.stage_run).values(
-                error_class="InvalidMediaError", error_text='no "media" é' + "x" * 5000
-            )
-        )
         for number in range(1, len(states)):
             connection.execute(
                 insert(tables.location).values(uri=f"file:///{number}.mp4", etag="e")
@@ -46,6 +43,8 @@ def add_items(database: Database, job_id: int, states: Sequence[str]) -> list[in
                     ingest_run_id=run_id,
                     failed_run_id=run_id if state == "failed" else None,
                     state=state,
+                    error_class="InvalidMediaError" if state == "failed" else None,
+                    error_text=REASON if state == "failed" else None,
                 )
             )
     return list(range(1, len(states) + 1))

@@ -138,12 +138,11 @@ def _assets(connection: Connection) -> dict[str, Any]:
 
 
 def _failed(connection: Connection) -> dict[str, str]:
-    item, run, place = tables.job_item, tables.stage_run, tables.location
+    item, place = tables.job_item, tables.location
     query = (
-        select(place.c.uri, run.c.error_class)
+        select(place.c.uri, item.c.error_class)
         .select_from(item)
         .join(place, place.c.id == item.c.location_id)
-        .outerjoin(run, run.c.id == item.c.failed_run_id)
         .where(item.c.state == "failed")
     )
     return {row.uri.rpartition("/")[2]: row.error_class for row in connection.execute(query)}
