@@ -35,6 +35,10 @@ def test_a_finished_database_breaks_no_rule(finished: Database) -> None:
 
 
 OPEN_JOB = "UPDATE job SET state = 'running', finished_at = NULL"
+FAILED_ITEM = (
+    "UPDATE job_item SET state = 'failed', failed_run_id = 23, error_class = 'E', "
+    "error_text = 't' WHERE location_id = 2"
+)
 OPEN_ITEM = "UPDATE job_item SET state = 'running' WHERE location_id = 2"
 QUEUE_CAPTION = "UPDATE stage_run SET state = 'queued' WHERE id = 23"
 UNDO_CAPTION = (
@@ -160,10 +164,7 @@ CASES = [
     ),
     (
         "item_failed_without_failure", 1, "job 1 location 2", "job 1",
-        [
-            "UPDATE job_item SET state = 'failed', failed_run_id = 23, error_class = 'E', "
-            "error_text = 't' WHERE location_id = 2"
-        ],
+        [FAILED_ITEM],
     ),
     ("unfinished_item", 1, "job 1 location 2", "mediaweave jobs show 1", [OPEN_ITEM]),
     (
@@ -338,8 +339,7 @@ def test_a_failure_that_a_later_job_tries_again_is_no_contradiction(finished: Da
     change(
         finished,
         "UPDATE job SET state = 'failed' WHERE id = 1",
-        "UPDATE job_item SET state = 'failed', failed_run_id = 23, "
-        "error_class = 'E', error_text = 't' WHERE location_id = 2",
+        FAILED_ITEM,
         "UPDATE stage_run SET state = 'failed', error_class = 'E', error_text = 't', "
         "outputs = NULL WHERE id = 23",
         *UNDO_CAPTION,
