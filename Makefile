@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DEMO := demo-data
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test test-faults lint format bench bench-queue clean
+.PHONY: help install dev demo test test-faults storm lint format bench bench-queue clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -42,6 +42,11 @@ test: dev ## everything that proves it, on private servers; the first run fetche
 test-faults: dev ## everything is killed, cut, wiped and filled, on real servers
 	@$(BIN)/python -m workers.demo.media $(DEMO)
 	$(BIN)/python -m pytest tests/faults $(PYTEST_ARGS)
+
+storm: dev ## a fault every few seconds, for STORM_SECONDS over STORM_ASSETS; STORM_SEED repeats one
+	@$(BIN)/python -m workers.demo.media $(DEMO)
+	STORM_ASSETS=$(or $(STORM_ASSETS),300) STORM_SECONDS=$(or $(STORM_SECONDS),300) STORM_SEED=$(STORM_SEED) \
+	  $(BIN)/python -m pytest tests/faults/test_storm.py -s $(PYTEST_ARGS)
 
 lint: dev ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

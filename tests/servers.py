@@ -102,6 +102,15 @@ class ServerProcess:
             # Its children may hold the port a moment longer.
             _until(lambda: not self.answers())
 
+    def freeze(self) -> None:
+        """The server keeps its connections and answers nothing, until :meth:`thaw`."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGCONT)
+
     @contextmanager
     def running(self) -> Iterator[None]:
         try:

@@ -47,6 +47,12 @@ def wipe(server: servers.Server, still_away: Callable[[], None]) -> None:
     server.process.start()
 
 
+def freeze(server: servers.Server, still_away: Callable[[], None]) -> None:
+    server.process.freeze()
+    still_away()
+    server.process.thaw()
+
+
 def flush(server: servers.Server, still_away: Callable[[], None]) -> None:
     brokers.empty(server.url)
 
@@ -56,9 +62,11 @@ def flush(server: servers.Server, still_away: Callable[[], None]) -> None:
     [
         ("own_rabbitmq", stop),
         ("own_rabbitmq", kill),
+        ("own_rabbitmq", freeze),
         ("own_rabbitmq", wipe),
         ("own_redis", stop),
         ("own_redis", kill),
+        ("own_redis", freeze),
         ("own_redis", flush),
     ],
 )
