@@ -130,8 +130,11 @@ class Crew:
         self._processes: list[psutil.Popen] = []
 
     @classmethod
-    def of_workers(cls, site: Site, url: str, *, sleep_ms: float = 0) -> "Crew":
-        """Our workers on the database ``url``."""
+    def of_workers(
+        cls, site: Site, url: str, *, sleep_ms: float = 0, run_on: bool = True
+    ) -> "Crew":
+        """Our workers on the database ``url``. ``run_on``: as they are; else no stage run follows
+        another without a message of its own."""
         return cls(
             site,
             "bench.queue.worker",
@@ -141,6 +144,7 @@ class Crew:
                 f"--folder={site.folder}",
                 f"--slots={SLOTS}",
                 f"--sleep-ms={sleep_ms}",
+                "--run-on" if run_on else "--no-run-on",
             ],
             processes=PROCESSES,
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench.queue import stages
 from pipeline.config import Settings
+from pipeline.runner import execute
 from pipeline.runner.runtime import Runtime
 from pipeline.telemetry import configure_logging
 from workers.host import WorkerHost
@@ -20,8 +21,11 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--slots", type=int, required=True)
     parser.add_argument("--sleep-ms", type=float, default=0.0)
+    parser.add_argument("--run-on", action=argparse.BooleanOptionalAction, default=True)
     given = parser.parse_args()
     configure_logging()
+    if not given.run_on:
+        execute.RUN_ON_SECONDS = -1.0
     stages.install(given.sleep_ms / 1000)
     settings = Settings(
         data_dir=given.folder,
