@@ -53,7 +53,7 @@ class KombuPublisher(ABC):
     def __init__(self, url: str, **transport_options: Any) -> None:
         self._url = url
         self._transport_options = transport_options
-        self._connection = self._new_connection()
+        self._connection: Any = None
         self._is_open = False
 
     def _new_connection(self) -> Any:
@@ -91,9 +91,10 @@ class KombuPublisher(ABC):
 
     def close(self) -> None:
         self._is_open = False
-        # What cannot be closed in order is gone already.
-        with suppress(*self._errors()):
-            self._connection.close()
+        if self._connection is not None:
+            # What cannot be closed in order is gone already.
+            with suppress(*self._errors()):
+                self._connection.close()
 
     def _drop(self) -> None:
         self._is_open = False

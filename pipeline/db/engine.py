@@ -7,7 +7,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    ExceptionContext,
+    create_engine,
+    event,
+    make_url,
+    text,
+)
 from sqlalchemy.exc import (
     ArgumentError,
     DBAPIError,
@@ -24,9 +33,10 @@ from pipeline.errors import ConfigurationError, DatabaseUnavailableError
 SQLITE_BUSY_SECONDS = 20
 #: A connection that rested for so long is asked whether it still lives.
 PING_IDLE_SECONDS = 2.0
+READ_ONLY = "25006"
 #: PostgreSQL's codes, or their beginnings, of what passes: no connection, no resources, shutting
 #: down or starting, read-only, given up for another transaction (deadlock, conflict, lock).
-AWAY = ("08", "53", "57P", "58030", "25006", "25P03", "40001", "40P01", "55P03")
+AWAY = ("08", "53", "57P", "58030", READ_ONLY, "25P03", "40001", "40P01", "55P03")
 
 
 class Database:
@@ -159,6 +169,12 @@ def _postgresql_engine(url: URL) -> Engine:
         except engine.dialect.loaded_dbapi.Error as error:
             # The pool takes another connection, which is new.
             raise DisconnectionError from error
+
+    @event.listens_for(engine, "handle_error")
+    def leave(context: ExceptionContext) -> None:
+        # A session that began while the database took no writes would refuse them for ever.
+        if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
+            context.is_disconnect = True
 
     return engine
 

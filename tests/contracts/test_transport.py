@@ -97,6 +97,7 @@ def test_a_doubled_delivery_finds_nothing_to_do(runtime: Runtime, tmp_path: Path
         ).scalar_one()
     for _ in range(5):
         app.send_task(RUN_STAGES, args=[[run_id]], queue=queue_name("io"))
+    app.close()
     with WorkerHost(runtime):
         until(lambda: attempts(runtime) == [1])
         # Behind the five copies in the same queue: when it is done, they have been delivered.
