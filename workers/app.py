@@ -15,7 +15,7 @@ from pipeline.errors import BrokerUnavailableError, ConfigurationError
 from pipeline.stages.base import QUEUES
 
 RUN_STAGES = "mediaweave.run_stages"
-#: A day and a half: longer than any stage may take.
+#: A day and a half: longer than what a message carries may take.
 CONSUMER_TIMEOUT_MS = 36 * 3600 * 1000
 #: A broker that does not answer for so long is away.
 BROKER_SECONDS = 10
@@ -39,7 +39,6 @@ def make_app(settings: Settings) -> Celery:
         task_queues=[_queue(queue, settings.broker) for queue in QUEUES],
         task_default_queue=queue_name("io"),
         task_create_missing_queues=False,
-        task_publish_retry=False,
         broker_connection_timeout=5,
         broker_connection_retry_on_startup=True,
         # For ever: a broker may be away for a night.

@@ -157,6 +157,10 @@ class AmqpPublisher(KombuPublisher):
                 self._connection.drain_events(timeout=max(deadline - time.monotonic(), 0.001))
         except self._errors() as error:
             self._published.error = self._away(error)
+        except BaseException:
+            # Late confirmations would be taken for those of the next batch.
+            self._drop()
+            raise
         return self._published
 
     def _on_ack(self, delivery_tag: int, multiple: bool) -> None:

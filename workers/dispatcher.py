@@ -41,6 +41,8 @@ RECOVER_EVERY_SECONDS = 5.0
 #: How much work the broker may hold beyond what the workers' slots need: so much of what they get
 #: done in this time. Short stages are not held up by rounds, urgent ones not by what is published.
 AHEAD_SECONDS = 0.2
+#: How long it is believed that runs go on to end as quickly as they did.
+STALE_SECONDS = 1.0
 #: How often runs of paused jobs are given to jobs that wait for them too.
 HAND_OVER_EVERY_SECONDS = 600.0
 #: How long a stop may wait for this thread.
@@ -74,6 +76,8 @@ class _Queue:
 
     def depth(self, per_slot: int) -> int:
         """Runs to keep in the broker."""
+        if time.monotonic() - self._at > STALE_SECONDS:
+            self.rate = 0.0
         return max(per_slot * self.slots, int(self.rate * AHEAD_SECONDS))
 
     def tasks(self, ids: Sequence[int], per_slot: int) -> list[Sequence[int]]:
@@ -239,15 +243,16 @@ class Dispatcher:
             complete = jobs.complete_but_open(connection)
         for name, queue in self._queues.items():
             queue.slots = slots.get(name, 1)
-        if stuck:
-            self._republish(stuck)
-            if set(stuck) & set(self.own_queues):
-                self._on_silence()
         self.recover()
         for job_id in complete:
             with self._runtime.database.transaction() as connection:
                 jobs.close_if_complete(connection, job_id)
         self._finish_cancelling(cancelling)
+        if stuck:
+            # Last: a broker that hangs takes its time.
+            self._republish(stuck)
+            if set(stuck) & set(self.own_queues):
+                self._on_silence()
         if time.monotonic() - self._handed_over_at >= HAND_OVER_EVERY_SECONDS:
             self._handed_over_at = time.monotonic()
             self._hand_over()
@@ -274,27 +279,39 @@ class Dispatcher:
 
     def _republish(self, queues: Sequence[str]) -> None:
         settings = self._runtime.settings
+        empty = self._empty(queues)
         with self._runtime.database.transaction() as connection:
             count = dispatching.republish(
                 connection,
                 seconds=settings.republish_seconds,
-                empty_queues=[queue for queue in queues if self._is_empty(queue)],
+                empty_queues=empty,
                 empty_seconds=LOST_SECONDS,
             )
         if count:
             log.info("published_again", runs=count)
 
-    def _is_empty(self, queue: str) -> bool:
-        """Whether the broker says that it holds no message of the queue."""
+    def _empty(self, queues: Sequence[str]) -> list[str]:
+        """Those of ``queues`` of which the broker says that it holds no message."""
+        found: list[str] = []
+        connection = self._app.connection_for_write()
         try:
-            with self._app.connection_for_write() as connection, connection.channel() as channel:
-                found = channel.queue_declare(queue_name(queue), passive=True)
-        except ChannelError as error:
-            # No such queue: then it is empty.
-            return str(error.reply_code) == "404"
+            for queue in queues:
+                try:
+                    channel = connection.channel()
+                    declared = channel.queue_declare(queue_name(queue), passive=True)
+                except ChannelError as error:
+                    # No such queue: then it is empty.
+                    if str(error.reply_code) == "404":
+                        found.append(queue)
+                else:
+                    if declared.message_count == 0:
+                        found.append(queue)
+                    channel.close()
+            connection.release()
         except (OperationalError, OSError):
-            return False
-        return bool(found.message_count == 0)
+            # Without a farewell, which may hang as well.
+            connection.collect()
+        return found
 
     def recover(self) -> None:
         """Bring back the runs of workers that are gone."""

@@ -77,10 +77,13 @@ def upgrade() -> None:
     op.add_column("job", sa.Column("error_text", sa.Text(), nullable=True))
     op.add_column("job_item", sa.Column("error_class", sa.String(length=64), nullable=True))
     op.add_column("job_item", sa.Column("error_text", sa.Text(), nullable=True))
+    # Whose run another job has brought to an end since, has lost its reason.
     op.execute(
         "UPDATE job_item SET "
-        "error_class = (SELECT error_class FROM stage_run r WHERE r.id = failed_run_id), "
-        "error_text = (SELECT error_text FROM stage_run r WHERE r.id = failed_run_id) "
+        "error_class = coalesce((SELECT error_class FROM stage_run r WHERE r.id = failed_run_id), "
+        "'PipelineError'), "
+        "error_text = coalesce((SELECT error_text FROM stage_run r WHERE r.id = failed_run_id), "
+        "'not known any more: another job has tried the file since') "
         "WHERE state = 'failed'"
     )
     op.create_index(

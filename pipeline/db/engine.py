@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from sqlalchemy import (
     URL,
     Connection,
@@ -236,6 +237,13 @@ def _translated(display_url: str) -> Iterator[None]:
         raise DatabaseUnavailableError(
             f"the database {display_url} cannot be used: {_first_line(error)}"
         ) from error
+    except psycopg.Error as error:
+        # Of a COPY, which SQLAlchemy knows nothing of.
+        if not _is_state_of_away(error.sqlstate, error):
+            raise
+        raise DatabaseUnavailableError(
+            f"the database {display_url} cannot be used: {error}"
+        ) from error
     except PoolTimeoutError as error:
         raise DatabaseUnavailableError(
             f"the database {display_url} has no connection to spare: {error}"
@@ -244,10 +252,18 @@ def _translated(display_url: str) -> Iterator[None]:
 
 def _is_away(error: DBAPIError) -> bool:
     """Whether the database is at fault, for now, and not what was asked of it."""
-    state = getattr(error.orig, "sqlstate", None)
+    return error.connection_invalidated or _is_state_of_away(
+        getattr(error.orig, "sqlstate", None), error
+    )
+
+
+def _is_state_of_away(state: str | None, error: Exception) -> bool:
     if state is not None:
-        return error.connection_invalidated or state.startswith(AWAY)
-    return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
+        return state.startswith(AWAY)
+    return isinstance(
+        error,
+        OperationalError | InterfaceError | psycopg.OperationalError | psycopg.InterfaceError,
+    )
 
 
 def _first_line(error: DBAPIError) -> str:

@@ -4,7 +4,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, case, exists, func, or_, select, tuple_, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    bindparam,
+    case,
+    exists,
+    func,
+    or_,
+    select,
+    tuple_,
+    union_all,
+    update,
+)
 
 from pipeline.db import outbox
 from pipeline.db.results import insert_or_ignore
@@ -220,17 +232,30 @@ def bind_asset(
 
 #: Where so many items of a job are open, none of those that are being closed is the last one.
 MANY_OPEN = 64
+# A look into the index for each state: of an OR the planner may think that a scan finds some soon.
 _MANY_OPEN = select(func.count()).select_from(
-    select(job_item.c.job_id)
-    .where(job_item.c.job_id == bindparam("job"), is_one_of(job_item.c.state, OPEN_ITEM_STATES))
-    .limit(MANY_OPEN)
-    .subquery()
+    union_all(
+        *(
+            select(
+                select(job_item.c.job_id)
+                .where(job_item.c.job_id == bindparam("job"), job_item.c.state == state)
+                .limit(MANY_OPEN)
+                .subquery()
+            )
+            for state in OPEN_ITEM_STATES
+        )
+    ).subquery()
 )
-_LOCK_JOB = select(job.c.state).where(job.c.id == bindparam("job")).with_for_update(key_share=True)
+_LOCK_JOB = (
+    select(job.c.state, job.c.cancelled_at)
+    .where(job.c.id == bindparam("job"))
+    .with_for_update(key_share=True)
+)
 
 
 def close_if_complete(connection: Connection, job_id: int) -> None:
-    """Close a job whose listing is complete and whose items are all closed.
+    """Close a job whose listing is complete and whose items are all closed; not one that is being
+    cancelled, which whoever cancels it closes.
 
     Far from its end the job is not touched: whoever locks it waits for the commits of all others.
     If more than :data:`MANY_OPEN` close the last ones at one moment, :func:`complete_but_open`
@@ -239,8 +264,10 @@ def close_if_complete(connection: Connection, job_id: int) -> None:
     if connection.execute(_MANY_OPEN, {"job": job_id}).scalar_one() >= MANY_OPEN:
         return
     # The lock serialises two workers that close a job's last two items at once.
-    state = connection.execute(_LOCK_JOB, {"job": job_id}).scalar_one()
-    if state != "running" or connection.execute(_MANY_OPEN, {"job": job_id}).scalar_one():
+    found = connection.execute(_LOCK_JOB, {"job": job_id}).one()
+    if found.state != "running" or found.cancelled_at is not None:
+        return
+    if connection.execute(_MANY_OPEN, {"job": job_id}).scalar_one():
         return
     failed = connection.execute(
         select(job_item.c.job_id)
@@ -250,19 +277,28 @@ def close_if_complete(connection: Connection, job_id: int) -> None:
     connection.execute(
         update(job)
         .where(job.c.id == job_id)
-        .values(state="failed" if failed else "done", finished_at=utc_now())
+        .values(
+            state="failed" if failed else "done",
+            finished_at=utc_now(),
+            # It may have been paused, and why, while its last items were at work.
+            paused_at=None,
+            error_class=None,
+            error_text=None,
+        )
     )
     outbox.add_finished_job(connection, job_id)
 
 
 def complete_but_open(connection: Connection) -> list[int]:
     """Jobs without open items that :func:`close_if_complete` was not called for at the end."""
-    still_open = exists().where(
-        job_item.c.job_id == job.c.id, is_one_of(job_item.c.state, OPEN_ITEM_STATES)
+    still_open = (
+        exists().where(job_item.c.job_id == job.c.id, job_item.c.state == state)
+        for state in OPEN_ITEM_STATES
     )
-    return list(
-        connection.execute(select(job.c.id).where(job.c.state == "running", ~still_open)).scalars()
+    query = select(job.c.id).where(
+        job.c.state == "running", job.c.cancelled_at.is_(None), *(~each for each in still_open)
     )
+    return list(connection.execute(query).scalars())
 
 
 def listing_complete(connection: Connection, job_id: int, files_skipped: int) -> None:

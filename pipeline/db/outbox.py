@@ -37,6 +37,8 @@ Channel = Literal["exchange", "webhook"]
 END_STATES = ("done", "failed", "cancelled")
 #: Longest text of an error in an event; the whole one is in ``v_stage_runs``.
 MAX_ERROR_CHARACTERS = 2000
+#: Per statement: the databases take so many parameters, and no more.
+MAX_LOCATIONS = 10_000
 # Any constant: one relay at a time publishes, so that events of a job keep their order.
 _EXCHANGE_LOCK = 0x6D77_6F62
 # A relay that was frozen while it published lets go of the lock and of its rows.
@@ -99,7 +101,9 @@ _ADD_ITEMS = insert(outbox).from_select(
 
 def add_finished_items(connection: Connection, job_id: int, location_ids: Sequence[int]) -> None:
     """One event per closed item among these, where the job asks for events of assets."""
-    connection.execute(_ADD_ITEMS, {"job": job_id, "locations": list(location_ids)})
+    for start in range(0, len(location_ids), MAX_LOCATIONS):
+        locations = list(location_ids[start : start + MAX_LOCATIONS])
+        connection.execute(_ADD_ITEMS, {"job": job_id, "locations": locations})
 
 
 def add_finished_job(connection: Connection, job_id: int) -> None:

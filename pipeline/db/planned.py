@@ -57,11 +57,15 @@ class PlannedRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taker:
-    """Who takes a run of one of these queues at once, as :func:`pipeline.db.runs.claim` would."""
+    """Who takes a run of these queues and stages, as :func:`pipeline.db.runs.claim` would."""
 
     queues: frozenset[str]
+    stages: frozenset[str]
     owner: str
     lease_seconds: float
+
+    def wants(self, run: PlannedRun) -> bool:
+        return run.queue in self.queues and run.stage in self.stages and not run.is_held
 
 
 def write_planned(
@@ -77,8 +81,7 @@ def write_planned(
     """
     if not runs and not heads:
         return None
-    wanted = taker.queues if taker else ()
-    taken = next((run for run in runs if run.queue in wanted and not run.is_held), None)
+    taken = next((run for run in runs if taker is not None and taker.wants(run)), None)
     token = str(uuid.uuid4())
     rows = [
         {

@@ -42,6 +42,8 @@ log = structlog.get_logger()
 
 #: How often a store that answers, but failed us, is asked again before that is a failed attempt.
 TRIES_IN_PLACE = 3
+#: Stages that take less, as far as this process knows, are gone on with.
+SHORT_SECONDS = 0.05
 #: How long a run that needs a newer worker waits for one.
 NEWER_PAUSE_SECONDS = 15.0
 
@@ -120,6 +122,7 @@ class Attempt:
             self.following = advance_items(connection, asset_id, runtime.plans, taker=self._taker())
 
         persist(runtime.database, self.stopping, close, self._touch)
+        runtime.bugs.none(run.job_id, run.stage)
 
     def _stage(self) -> None:
         runtime, run = self.runtime, self.run
@@ -154,7 +157,9 @@ class Attempt:
 
             persist(runtime.database, self.stopping, close, self._touch)
         runtime.bugs.none(run.job_id, run.stage)
-        log.info("stage_done", seconds=round(time.monotonic() - self.started, 3))
+        seconds = time.monotonic() - self.started
+        runtime.pace.note(run.stage, seconds)
+        log.info("stage_done", seconds=round(seconds, 3))
 
     def _taker(self) -> Taker | None:
         runtime, run_on = self.runtime, self.run_on
@@ -167,6 +172,7 @@ class Attempt:
             return None
         return Taker(
             queues=run_on.queues,
+            stages=runtime.pace.quicker_than(SHORT_SECONDS),
             owner=runs.process_owner(),
             lease_seconds=runtime.settings.lease_seconds,
         )
@@ -255,7 +261,7 @@ class Attempt:
 
     def _record(self, connection: Connection, error: PipelineError) -> None:
         run, settings = self.run, self.runtime.settings
-        error_class, error_text = type(error).__name__, str(error)
+        error_class, error_text = type(error).__name__, results.without_nul(str(error))
         if run.asset_id is not None and run.stage != INGEST:
             runs.lock_asset(connection, run.asset_id)
         if is_retried(error) and run.attempt < settings.max_attempts:

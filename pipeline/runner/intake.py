@@ -17,6 +17,7 @@ from pipeline.plan.advance import register_models
 from pipeline.plan.fingerprint import fingerprint
 from pipeline.plan.graph import STAGES
 from pipeline.plan.profiles import model_entry, resolve_plan
+from pipeline.runner.attempt import close_failed
 from pipeline.runner.expand import EXPAND_CODE_VERSION, Listing, list_sources
 from pipeline.runner.leases import LeaseKeeper
 from pipeline.runner.patience import random_pause
@@ -122,13 +123,14 @@ def submit(
     try:
         with keeper.holding(run.token):
             if not list_sources(runtime, run, listing, on_progress, still_wanted):
-                _abandon(runtime, accepted.job_id, "cancelled", None)
+                with runtime.database.transaction() as connection:
+                    jobs.abandon(connection, accepted.job_id, "cancelled")
     except runs.LeaseLostError:
         # Cancelled meanwhile, or another worker goes on with it.
         return accepted.job_id
     except PipelineError as error:
         if message.job_key is None or not is_retried(error) or run.attempt >= settings.max_attempts:
-            _abandon(runtime, accepted.job_id, "failed", error)
+            _fail(runtime, run, error)
         else:
             with runtime.database.transaction() as connection:
                 runs.postpone(
@@ -221,15 +223,13 @@ def _open_listing(connection: Connection, job_id: int) -> int | None:
     return connection.execute(query).scalar_one_or_none()
 
 
-def _abandon(runtime: Runtime, job_id: int, state: str, error: PipelineError | None) -> None:
+def _fail(runtime: Runtime, run: runs.ClaimedRun, error: PipelineError) -> None:
+    """As a worker ends a listing in vain, so that `jobs retry` brings it back."""
     with runtime.database.transaction() as connection:
-        jobs.abandon(
-            connection,
-            job_id,
-            state,
-            error_class=type(error).__name__ if error else None,
-            error_text=str(error) if error else None,
+        runs.fail(
+            connection, run, error_class=type(error).__name__, error_text=str(error), seconds=0
         )
+        close_failed(connection, runtime, run.stage_run_id)
 
 
 def _plan_models(plan: JobPlan, settings: Settings) -> list[Any]:

@@ -7,6 +7,7 @@ from pipeline.media import MediaLimits
 from pipeline.models.pool import ModelPool
 from pipeline.plan.profiles import model_entry
 from pipeline.runner.bugs import Bugs
+from pipeline.runner.pace import Pace
 from pipeline.runner.turns import Turns
 from pipeline.storage.artifacts import ArtifactStore
 from pipeline.storage.s3 import S3Settings
@@ -31,6 +32,7 @@ class Runtime:
         self.plans = PlanCache()
         self.turns = Turns()
         self.bugs = Bugs()
+        self.pace = Pace()
         media = settings.media
         self.limits = MediaLimits(
             wall_seconds=media.wall_seconds,

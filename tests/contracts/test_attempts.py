@@ -118,6 +118,25 @@ def test_a_bug_that_everything_meets_pauses_the_job(
     ]
 
 
+def test_bugs_that_only_some_files_meet_pause_nothing(
+    process: Process, folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"{letter}.png" for letter in ascii_lowercase[: 2 * bugs.IN_A_ROW]]
+    process.submit(folder("media", *names))
+    ingest = attempt.ingest
+
+    def sometimes(runtime: Any, run: Any, work_dir: Path) -> Any:
+        if run.inputs["uri"][-5] in ascii_lowercase[::2]:
+            raise KeyError("streams")
+        return ingest(runtime, run, work_dir)
+
+    monkeypatch.setattr(attempt, "ingest", sometimes)
+    process.drain()
+    assert process.sql("SELECT state, assets_done, assets_failed FROM v_jobs") == [
+        {"state": "failed", "assets_done": bugs.IN_A_ROW, "assets_failed": bugs.IN_A_ROW}
+    ]
+
+
 @pytest.mark.usefixtures("job")
 def test_what_ran_out_of_resources_is_tried_again_alone(
     process: Process, split: Callable[[RunStage], None]
@@ -269,13 +288,16 @@ def test_a_listing_in_vain_is_tried_as_often_as_any_run(
     monkeypatch.setattr(process.runtime, "stores", Stores(nowhere))
     seen = []
     for _ in range(process.runtime.settings.max_attempts):
+        with process.runtime.database.transaction() as connection:
+            connection.execute(text("UPDATE stage_run SET state = 'queued'"))
         with pytest.raises(StoreUnavailableError):
             process.submit("s3://bucket/media/", job_key="nightly")
         seen += process.sql("SELECT state, error_class FROM v_jobs")
-        with process.runtime.database.transaction() as connection:
-            connection.execute(text("UPDATE stage_run SET state = 'queued'"))
     waits, fails = (
         {"state": "expanding", "error_class": None},
         {"state": "failed", "error_class": "StoreUnavailableError"},
     )
     assert seen == [waits, waits, fails]
+    # It may be brought back as any failure.
+    assert control.retry(process.runtime.database, error_class="StoreUnavailableError") == 1
+    assert process.sql("SELECT state FROM v_jobs") == [{"state": "expanding"}]

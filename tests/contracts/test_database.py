@@ -409,6 +409,51 @@ def test_the_last_item_closes_its_job(database: Database) -> None:
     ]  # fmt: skip
 
 
+def test_jobs_that_everybody_took_for_unfinished_are_found(database: Database) -> None:
+    ingest = add_run(database, add_asset(database), stage="ingest", queue="io")
+    with database.transaction() as connection:
+        job_id, _ = jobs.create_job(
+            connection, job_key=None, name="n", priority=0, sources=["x"], plan=EMPTY_PLAN
+        )
+        count = jobs.MANY_OPEN + 1
+        seen = [jobs.SeenAt(uri=f"s3://b/{n}", etag="e", size_bytes=1) for n in range(count)]
+        places = [row.id for row in jobs.see_locations(connection, seen)]
+        asset_id = connection.execute(select(tables.asset.c.id)).scalar_one()
+        jobs.add_items(
+            connection,
+            job_id,
+            [
+                jobs.NewItem(location_id=place, ingest_run_id=ingest, asset_id=asset_id)
+                for place in places
+            ],
+        )
+        jobs.listing_complete(connection, job_id, files_skipped=0)
+        assert job_id not in jobs.complete_but_open(connection)
+        for place in places:
+            jobs.set_item_state(connection, job_id, place, "done")
+        assert job_id in jobs.complete_but_open(connection)
+        connection.execute(update(tables.job).values(cancelled_at=utc_now()))
+        assert job_id not in jobs.complete_but_open(connection), "whoever cancels it closes it"
+        jobs.close_if_complete(connection, job_id)
+        connection.execute(update(tables.job).values(cancelled_at=None))
+        assert job_id in jobs.complete_but_open(connection)
+        jobs.close_if_complete(connection, job_id)
+        assert job_id not in jobs.complete_but_open(connection)
+    assert rows(database, f"SELECT state FROM v_jobs WHERE job_id = {job_id}") == [
+        {"state": "done"}
+    ]
+
+
+def test_a_database_that_takes_no_rows_at_once_is_away(database: Database) -> None:
+    read_only = "PRAGMA query_only = ON" if database.is_sqlite else "SET TRANSACTION READ ONLY"
+    with (
+        pytest.raises(DatabaseUnavailableError, match="read-?only"),
+        database.transaction() as connection,
+    ):
+        connection.execute(text(read_only))
+        insert_rows(connection, tables.label, ["name"], [("a",)])
+
+
 def test_a_rolled_back_bulk_insert_leaves_nothing(database: Database) -> None:
     with pytest.raises(RuntimeError, match="half way"), database.transaction() as connection:
         insert_rows(connection, tables.label, ["name"], [("a",), ("b",)])

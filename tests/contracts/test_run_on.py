@@ -22,8 +22,11 @@ STATES = (
 
 @pytest.fixture
 def job(process: Process, folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> int:
-    """A picture whose ingest is done and whose split is due, in a worker that has much time."""
+    """A picture whose ingest is done and whose split is due, in a worker that has much time and
+    knows all stages to be short."""
     monkeypatch.setattr(execute, "RUN_ON_SECONDS", 600.0)
+    for stage in STAGES:
+        process.runtime.pace.note(stage, 0.0)
     made = process.submit(folder("media", "a.png"))
     assert process.drain(limit=1) == 1
     return made
@@ -53,6 +56,17 @@ def test_one_of_the_runs_that_become_due_is_gone_on_with(process: Process) -> No
 @pytest.mark.usefixtures("job")
 def test_not_beyond_its_time(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execute, "RUN_ON_SECONDS", 0.0)
+    process.execute_next(run_on=QUEUES)
+    assert {state for stage, state in states(process).items() if stage != "split"} == {
+        ("queued", 0)
+    }
+
+
+@pytest.mark.usefixtures("job")
+def test_not_with_stages_that_take_long(process: Process) -> None:
+    for _ in range(20):
+        for stage in STAGES:
+            process.runtime.pace.note(stage, 3.0)
     process.execute_next(run_on=QUEUES)
     assert {state for stage, state in states(process).items() if stage != "split"} == {
         ("queued", 0)
