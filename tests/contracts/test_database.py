@@ -447,7 +447,7 @@ def test_jobs_that_everybody_took_for_unfinished_are_found(database: Database) -
 def test_a_database_that_takes_no_rows_at_once_is_away(database: Database) -> None:
     read_only = "PRAGMA query_only = ON" if database.is_sqlite else "SET TRANSACTION READ ONLY"
     with (
-        pytest.raises(DatabaseUnavailableError, match="read-?only"),
+        pytest.raises(DatabaseUnavailableError, match=r"read-?only"),
         database.transaction() as connection,
     ):
         connection.execute(text(read_only))
