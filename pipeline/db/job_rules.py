@@ -122,8 +122,8 @@ JOBS = (
                     WHERE i.job_id = j.id AND i.state IN ('pending', 'running'))
         """,
         wrong="Jobs are running although all their items have ended",
-        advice="a dispatcher closes it within seconds; else `mediaweave jobs cancel {id}` does, and "
-        "its results stay",
+        advice="a dispatcher closes it within seconds; else `mediaweave jobs cancel {id}` does, "
+        "and its results stay",
     ),
     Rule(
         name="job_end_unknown",
