@@ -109,6 +109,7 @@ def servers_running(folder: Path) -> Iterator[Site]:
             *("-c", "shared_buffers=1GB", "-c", "max_wal_size=8GB"),
         ]
         process.start()
+        note("servers: RabbitMQ with quorum queues, PostgreSQL with fsync")
         pid_file = process.folder / "data" / "postmaster.pid"
         yield Site(
             broker=rabbitmq.url,

@@ -27,6 +27,7 @@ from pipeline.runner.artifact_listing import (
     wanted_digests,
 )
 from pipeline.runner.runtime import Runtime
+from pipeline.storage.scratch import UNNAMED_SECONDS
 from schemas.tables import artifact, head, keyframe, location, sidecar, stage_run
 
 DAY_SECONDS = 86_400.0
@@ -257,20 +258,26 @@ def _clean_artifacts(
                 yield Leftover(kind="artifact", uri=uri, size_bytes=size_bytes)
 
 
-def abandoned_folders(runtime: Runtime) -> list[Leftover]:
-    """Work folders in this machine's scratch space whose process is gone."""
+def abandoned_folders(runtime: Runtime, unnamed_seconds: float = UNNAMED_SECONDS) -> list[Leftover]:
+    """Work folders in this machine's scratch space whose process is gone; as
+    :meth:`~pipeline.storage.scratch.ScratchSpace.abandoned`."""
     return [
         Leftover(kind="work folder", uri=str(folder), size_bytes=_size_of(folder))
-        for folder in sorted(runtime.scratch.abandoned())
+        for folder in sorted(runtime.scratch.abandoned(unnamed_seconds=unnamed_seconds))
     ]
 
 
 def _clean_scratch(
     runtime: Runtime, older_than_seconds: float, *, dry_run: bool
 ) -> Iterator[Leftover]:
-    folders = abandoned_folders(runtime)
+    # Where work may be under way a folder may be about to be locked.
+    unnamed = min(older_than_seconds, UNNAMED_SECONDS)
+    folders = abandoned_folders(runtime, unnamed)
     if not dry_run:
-        removed = {str(folder) for folder in runtime.scratch.abandoned(remove=True)}
+        removed = {
+            str(folder)
+            for folder in runtime.scratch.abandoned(remove=True, unnamed_seconds=unnamed)
+        }
         folders = [folder for folder in folders if folder.uri in removed]
     yield from folders
     # Downloads of artifacts that were cut off.

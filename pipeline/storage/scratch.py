@@ -19,7 +19,7 @@ from pipeline.storage.files import (
 
 _FOLDER = "work-"
 #: How long a folder may be without that name.
-_UNNAMED_SECONDS = 60
+UNNAMED_SECONDS = 60
 
 
 class ScratchSpace:
@@ -105,11 +105,16 @@ class ScratchSpace:
             shutil.rmtree(folder, ignore_errors=True)
             os.close(descriptor)
 
-    def abandoned(self, *, remove: bool = False) -> list[Path]:
-        """Temporary folders whose process is gone; with ``remove``, those that were removed."""
+    def abandoned(
+        self, *, remove: bool = False, unnamed_seconds: float = UNNAMED_SECONDS
+    ) -> list[Path]:
+        """Temporary folders whose process is gone; with ``remove``, those that were removed.
+
+        ``unnamed_seconds``: age of those whose process died before it could lock them.
+        """
         found: list[Path] = []
         for folder in self._folders.iterdir():
-            if not folder.name.startswith(_FOLDER) and _age_seconds(folder) < _UNNAMED_SECONDS:
+            if not folder.name.startswith(_FOLDER) and _age_seconds(folder) < unnamed_seconds:
                 continue  # about to be locked and to get its name
             with _locked_if_free(folder) as free:
                 if free:

@@ -155,6 +155,8 @@ def test_folders_of_dead_processes_are_told_from_those_in_use(tmp_path: Path) ->
         assert sorted(space.abandoned()) == [unnamed, left]
         assert sorted(space.abandoned(remove=True)) == [unnamed, left]
         assert space.abandoned() == []
+        young = tmp_path / "tmp" / "new-young"
+        assert space.abandoned(unnamed_seconds=0) == [young], "where nobody is at work"
         assert sorted(path.name for path in (tmp_path / "tmp").iterdir()) == [
             "new-young",
             used.name,
