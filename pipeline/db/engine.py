@@ -112,7 +112,7 @@ class Database:
         except DBAPIError as error:
             # Whatever goes wrong this early is the database's fault or the URL's.
             raise DatabaseUnavailableError(
-                f"the database {self.display_url} cannot be opened: {_first_line(error)}"
+                f"the database {self.display_url} cannot be opened: {_first_line(error.orig)}"
             ) from error
 
     def close(self) -> None:
@@ -235,14 +235,14 @@ def _translated(display_url: str) -> Iterator[None]:
         if not _is_away(error):
             raise
         raise DatabaseUnavailableError(
-            f"the database {display_url} cannot be used: {_first_line(error)}"
+            f"the database {display_url} cannot be used: {_first_line(error.orig)}"
         ) from error
     except psycopg.Error as error:
         # Of a COPY, which SQLAlchemy knows nothing of.
         if not _is_state_of_away(error.sqlstate, error):
             raise
         raise DatabaseUnavailableError(
-            f"the database {display_url} cannot be used: {error}"
+            f"the database {display_url} cannot be used: {_first_line(error)}"
         ) from error
     except PoolTimeoutError as error:
         raise DatabaseUnavailableError(
@@ -266,9 +266,9 @@ def _is_state_of_away(state: str | None, error: Exception) -> bool:
     )
 
 
-def _first_line(error: DBAPIError) -> str:
-    lines = str(error.orig).strip().splitlines()
-    return lines[0] if lines else type(error.orig).__name__
+def _first_line(error: BaseException | None) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def check_connection(database: Database) -> None:

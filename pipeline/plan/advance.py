@@ -24,9 +24,7 @@ from pipeline.plan.graph import providers, stages_for
 from pipeline.plan.standing import Standing, look_at
 from pipeline.stages.base import StageSpec
 from schemas.plans import JobPlan, StagePlan
-from schemas.tables import (
-    model,
-)
+from schemas.tables import model
 
 
 @dataclass(slots=True, kw_only=True)

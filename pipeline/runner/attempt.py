@@ -245,10 +245,9 @@ class Attempt:
             persist(self.runtime.database, self.stopping, lambda c: self._record(c, error))
         except runs.LeaseLostError:
             log.warning("lease_lost")
-
-        else:
-            if isinstance(error, ContractError):
-                self._stop_if_it_goes_on(error)
+            return
+        if isinstance(error, ContractError):
+            self._stop_if_it_goes_on(error)
 
     def _stop_if_it_goes_on(self, error: ContractError) -> None:
         """Our own bugs stop the work that meets them, before they fail a million assets."""
