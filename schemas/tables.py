@@ -83,6 +83,8 @@ asset = Table(
     Column("height_px", Integer),
     Column("frame_rate", Float),
     Column("has_audio", Boolean, nullable=False),
+    # How often it was locked: pipeline.db.assets.
+    Column("lock_count", Integer, nullable=False, server_default="0"),
     Column("ingested_at", UtcDateTime, nullable=False, default=utc_now()),
     CheckConstraint("kind IN ('video', 'image', 'audio')", name="kind"),
 )

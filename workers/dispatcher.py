@@ -18,6 +18,7 @@ from kombu.exceptions import OperationalError
 from sqlalchemy import Connection
 
 from pipeline.db import dispatching, job_control, jobs, runs, workers
+from pipeline.db.assets import lock_asset
 from pipeline.errors import BrokerUnavailableError, ConfigurationError, DatabaseUnavailableError
 from pipeline.runner.attempt import close_failed
 from pipeline.runner.control import finish_cancelling
@@ -329,7 +330,7 @@ class Dispatcher:
             # locked before the run, as everybody does.
             with self._runtime.database.transaction() as connection:
                 if run.asset_id is not None and run.stage != INGEST:
-                    runs.lock_asset(connection, run.asset_id)
+                    lock_asset(connection, run.asset_id)
                 if dispatching.fail_lost(
                     connection, run.id, lost, max_attempts=settings.max_attempts
                 ):

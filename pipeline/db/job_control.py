@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, true, update
 
 from pipeline.db import jobs, outbox
+from pipeline.db.assets import lock_asset, lock_assets
 from pipeline.db.runs import unlocked
 from pipeline.errors import (
     ConfigurationError,
@@ -17,7 +18,7 @@ from pipeline.errors import (
     PipelineError,
     names_of,
 )
-from schemas.tables import EXPAND, INGEST, asset, job, job_item, stage_run
+from schemas.tables import EXPAND, INGEST, job, job_item, stage_run
 from schemas.types import utc_now
 
 OPEN_JOB_STATES = ("expanding", "running")
@@ -186,10 +187,10 @@ def cancel_batch(connection: Connection, job_id: int, *, after: int, limit: int)
     # Locks in the one order: ingests, assets, other runs, jobs. An ingest that ends meanwhile binds
     # its asset to the item, hence the second look.
     ingests = sorted(row.ingest_run_id for row in items if row.asset_id is None)
-    _lock(connection, stage_run.c.id, ingests)
+    _lock_runs(connection, ingests)
     items = list(connection.execute(query))
     assets = sorted({row.asset_id for row in items if row.asset_id is not None})
-    _lock(connection, asset.c.id, assets)
+    lock_assets(connection, assets)
     closed = [row.location_id for row in items]
     if items:
         theirs = or_(
@@ -221,11 +222,10 @@ def cancel_batch(connection: Connection, job_id: int, *, after: int, limit: int)
     return closed
 
 
-def _lock(connection: Connection, key: ColumnElement[int], ids: Sequence[int]) -> None:
+def _lock_runs(connection: Connection, ids: Sequence[int]) -> None:
     if ids:
-        connection.execute(
-            select(key).where(key.in_(ids)).order_by(key).with_for_update(key_share=True)
-        )
+        query = select(stage_run.c.id).where(stage_run.c.id.in_(ids)).order_by(stage_run.c.id)
+        connection.execute(query.with_for_update(key_share=True))
 
 
 def _cancel_runs(
@@ -304,10 +304,10 @@ def retry_run(connection: Connection, run_id: int, *, job_id: int | None) -> boo
     if run.stage == EXPAND:
         return _retry_listing(connection, run.job_id, run_id)
     if run.stage == INGEST:
-        _lock(connection, stage_run.c.id, [run_id])
+        _lock_runs(connection, [run_id])
         items = and_(job_item.c.ingest_run_id == run_id, job_item.c.asset_id.is_(None))
     elif run.asset_id is not None:
-        _lock(connection, asset.c.id, [run.asset_id])
+        lock_asset(connection, run.asset_id)
         items = job_item.c.asset_id == run.asset_id
     else:
         raise ContractError(f"stage run {run_id} of {run.stage} has no asset")

@@ -57,15 +57,16 @@ class PlannedRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taker:
-    """Who takes a run of these queues and stages, as :func:`pipeline.db.runs.claim` would."""
+    """Who takes a run of these queues, as :func:`pipeline.db.runs.claim` would."""
 
     queues: frozenset[str]
-    stages: frozenset[str]
+    #: Stages that take too long.
+    not_stages: frozenset[str]
     owner: str
     lease_seconds: float
 
     def wants(self, run: PlannedRun) -> bool:
-        return run.queue in self.queues and run.stage in self.stages and not run.is_held
+        return run.queue in self.queues and run.stage not in self.not_stages and not run.is_held
 
 
 def write_planned(
@@ -104,6 +105,7 @@ def write_planned(
         stage_run_id=ids[taken.stage, taken.fingerprint],
         token=token,
         stage=taken.stage,
+        fingerprint=taken.fingerprint,
         asset_id=asset_id,
         location_id=None,
         job_id=taken.job_id,

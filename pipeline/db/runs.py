@@ -10,7 +10,7 @@ import os
 import socket
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,6 @@ from sqlalchemy import (
 
 from pipeline.errors import AttemptLostError, ResourceExhaustedError, names_of
 from schemas.tables import (
-    asset,
     job,
     model,
     stage_run,
@@ -58,6 +57,7 @@ class ClaimedRun:
     stage_run_id: int
     token: str
     stage: str
+    fingerprint: str
     asset_id: int | None
     location_id: int | None
     job_id: int | None
@@ -156,6 +156,7 @@ _CLAIM = (
     .returning(
         stage_run.c.id,
         stage_run.c.stage,
+        stage_run.c.fingerprint,
         stage_run.c.asset_id,
         stage_run.c.location_id,
         stage_run.c.job_id,
@@ -201,6 +202,7 @@ def claim(
         stage_run_id=taken.id,
         token=token,
         stage=taken.stage,
+        fingerprint=taken.fingerprint,
         asset_id=taken.asset_id,
         location_id=taken.location_id,
         job_id=taken.job_id,
@@ -233,22 +235,6 @@ def unlocked(*conditions: ColumnElement[bool]) -> Select[tuple[int]]:
     return select(stage_run.c.id).where(*conditions).with_for_update(skip_locked=True)
 
 
-_LOCK = (
-    select(asset.c.id, asset.c.kind, asset.c.has_audio, asset.c.sha256)
-    .where(asset.c.id == bindparam("asset"))
-    # NO KEY: rows that refer to the asset may be written meanwhile.
-    .with_for_update(key_share=True)
-)
-
-
-def lock_asset(connection: Connection, asset_id: int) -> Any:
-    """Two workers that finish two stages of one asset at once must see each other's work.
-
-    Gives what never changes of it: kind, has_audio, sha256.
-    """
-    return connection.execute(_LOCK, {"asset": asset_id}).one()
-
-
 def hold(connection: Connection, run: ClaimedRun) -> None:
     """Lock the run's row until the transaction ends: an intake that finds the run at work then
     waits for its outcome. Raises LeaseLostError where the fence has fallen."""
@@ -259,117 +245,6 @@ def hold(connection: Connection, run: ClaimedRun) -> None:
     )
     if connection.execute(query).first() is None:
         raise LeaseLostError(f"stage run {run.stage_run_id} was given to another worker")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What a run that succeeded came to. ``outputs``: digests by name."""
-
-    asset_id: int | None
-    outputs: Mapping[str, str]
-    seconds: float
-    device_seconds: float = 0.0
-    cpu_seconds: Mapping[str, float] = field(default_factory=dict)
-    notes: Sequence[str] = ()
-
-    def values(self, run: ClaimedRun) -> dict[str, Any]:
-        return {
-            "run": run.stage_run_id,
-            "token": run.token,
-            "asset": self.asset_id,
-            "asset_id": self.asset_id,
-            "outputs": dict(self.outputs),
-            "seconds": self.seconds,
-            "device_seconds": self.device_seconds,
-            "cpu_seconds": dict(self.cpu_seconds),
-            "notes": list(self.notes),
-        }
-
-
-def succeed(connection: Connection, run: ClaimedRun, outcome: Outcome) -> None:
-    """Close the run as succeeded. Raises LeaseLostError where the fence has fallen."""
-    _fence(run, connection.execute(_SUCCEED, outcome.values(run)).rowcount)
-
-
-def lock_asset_and_succeed(connection: Connection, run: ClaimedRun, outcome: Outcome) -> Any:
-    """:func:`lock_asset`, then :func:`succeed`: locks are taken in one order everywhere."""
-    if connection.dialect.name != "postgresql":
-        facts = lock_asset(connection, outcome.asset_id or 0)
-        succeed(connection, run, outcome)
-        return facts
-    closed = connection.execute(_LOCK_AND_SUCCEED, outcome.values(run)).all()
-    _fence(run, len(closed))
-    return closed[0]
-
-
-_RELEASED = {
-    "lease_token": None,
-    "lease_owner": None,
-    "lease_expires_at": None,
-    "finished_at": utc_now(),
-}
-_MADE = ("asset_id", "outputs", "seconds", "device_seconds", "cpu_seconds", "notes")
-_SUCCEED = (
-    update(stage_run)
-    .where(stage_run.c.id == bindparam("run"), stage_run.c.lease_token == bindparam("token"))
-    .values(
-        state="succeeded",
-        error_class=None,
-        error_text=None,
-        not_before=None,
-        **_RELEASED,
-        **{name: bindparam(name) for name in _MADE},
-    )
-)
-_LOCKED = _LOCK.cte("locked")
-#: In every transaction that finishes a run on PostgreSQL: one statement instead of two.
-_LOCK_AND_SUCCEED = _SUCCEED.where(stage_run.c.asset_id == _LOCKED.c.id).returning(
-    _LOCKED.c.kind, _LOCKED.c.has_audio, _LOCKED.c.sha256
-)
-
-
-def fail(
-    connection: Connection, run: ClaimedRun, *, error_class: str, error_text: str, seconds: float
-) -> None:
-    """Close the run as failed. Raises LeaseLostError where the fence has fallen."""
-    _close(
-        connection,
-        run,
-        state="failed",
-        error_class=error_class,
-        error_text=error_text,
-        seconds=seconds,
-    )
-
-
-def postpone(
-    connection: Connection,
-    run: ClaimedRun,
-    *,
-    error_class: str,
-    error_text: str,
-    pause_seconds: float,
-    counted: bool = True,
-) -> None:
-    """Let the run wait for its next attempt. ``counted``: this one was one.
-
-    Raises LeaseLostError where the fence has fallen.
-    """
-    _close(
-        connection,
-        run,
-        state=unless_cancelled("waiting" if pause_seconds else "queued"),
-        attempt=stage_run.c.attempt if counted else stage_run.c.attempt - 1,
-        error_class=error_class,
-        error_text=error_text,
-        not_before=utc_now(pause_seconds) if pause_seconds else None,
-        published_at=None,
-    )
-
-
-def cancel(connection: Connection, run: ClaimedRun, *, reason: str) -> None:
-    """Close the run as cancelled: another one takes its place. Raises LeaseLostError."""
-    _close(connection, run, state="cancelled", error_class=None, error_text=reason)
 
 
 def give_back(connection: Connection, token: str) -> None:
@@ -401,17 +276,3 @@ def unless_cancelled(state: str) -> Case[str]:
     """A run that goes back into its queue ends there if nobody wants it any more."""
     is_cancelled = exists().where(job.c.id == stage_run.c.job_id, job.c.cancelled_at.is_not(None))
     return case((is_cancelled, "cancelled"), else_=state)
-
-
-def _close(connection: Connection, run: ClaimedRun, **values: Any) -> None:
-    closed = connection.execute(
-        update(stage_run)
-        .where(stage_run.c.id == run.stage_run_id, stage_run.c.lease_token == run.token)
-        .values(**_RELEASED, **values)
-    )
-    _fence(run, closed.rowcount)
-
-
-def _fence(run: ClaimedRun, closed: int) -> None:
-    if closed != 1:
-        raise LeaseLostError(f"stage run {run.stage_run_id} was given to another worker")

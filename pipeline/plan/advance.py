@@ -14,9 +14,10 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from pipeline.db import jobs
+from pipeline.db.assets import lock_asset
 from pipeline.db.planned import PlannedRun, Taker, write_planned
 from pipeline.db.results import insert_or_ignore
-from pipeline.db.runs import ClaimedRun, lock_asset
+from pipeline.db.runs import ClaimedRun
 from pipeline.errors import is_reopened
 from pipeline.models.base import ModelInfo
 from pipeline.plan.fingerprint import fingerprint
@@ -48,13 +49,6 @@ class Progress:
         return self.failed[0] if self.item_state == "failed" else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Queued:
-    """A run that is queued in this transaction, beside the rows of those that were there."""
-
-    state: str = "queued"
-
-
 @dataclass(slots=True, kw_only=True)
 class _Changes:
     """What is to be written when the asset is advanced."""
@@ -79,7 +73,7 @@ def advance(
     Failed runs that may succeed by now (not those of bad media) are queued again, if they failed
     before the job was submitted.
     """
-    seen = look_at(connection, asset_id, lock_asset(connection, asset_id))
+    seen = look_at(connection, lock_asset(connection, asset_id))
     changes = _Changes()
     progress = _advance(
         connection,
@@ -146,7 +140,7 @@ def _advance(
                 plans=plans,
             )
             changes.runs.append(run)
-            seen.runs[spec.name, mark] = _Queued()
+            seen.note_queued(spec.name, mark)
             progress.pending.append(spec.name)
         elif row.state == "succeeded":
             progress.succeeded[spec.name] = row
@@ -157,26 +151,22 @@ def _advance(
         else:
             if adopt or row.state in ("failed", "cancelled"):
                 jobs.adopt_run(connection, row.id, job_id=job_id, priority=priority)
-                seen.runs[spec.name, mark] = _Queued()
+                seen.note_queued(spec.name, mark)
             progress.pending.append(spec.name)
     return progress
 
 
 def advance_items(
     connection: Connection,
-    asset_id: int,
+    seen: Standing,
     plans: jobs.PlanCache,
-    facts: Any = None,
     taker: Taker | None = None,
 ) -> ClaimedRun | None:
     """Advance the asset in every job that waits for it, and close what is complete; gives the run
-    that ``taker`` has now.
-
-    ``facts``: what :func:`lock_asset` gave, where it is locked already.
-    """
-    seen = look_at(connection, asset_id, facts or lock_asset(connection, asset_id))
+    that ``taker`` has now. The asset is locked, and ``seen`` is how it stands; what is written is
+    noted there."""
     changes = _Changes()
-    states = []
+    moved = []
     for item in seen.open_items:
         progress = _advance(
             connection,
@@ -192,10 +182,10 @@ def advance_items(
         )
         _flip_heads(seen, progress, item.job_id, changes)
         if progress.item_state != item.state:
-            states.append((item, progress))
+            moved.append((item, progress))
     # Locks are taken in one order everywhere: runs, items, jobs.
-    taken = write_planned(connection, asset_id, changes.runs, changes.heads, taker)
-    for item, progress in states:
+    taken = write_planned(connection, seen.asset_id, changes.runs, changes.heads, taker)
+    for item, progress in moved:
         jobs.set_item_state(
             connection,
             item.job_id,
@@ -203,6 +193,7 @@ def advance_items(
             progress.item_state,
             failed_run_id=progress.failed_run_id,
         )
+        seen.note_moved(item, progress.item_state)
         if progress.item_state not in jobs.OPEN_ITEM_STATES:
             jobs.close_if_complete(connection, item.job_id)
     return taken

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Text, and_, bindparam, cast, func, select
 
 from pipeline.db.jobs import OPEN_ITEM_STATES
+from pipeline.db.runs import ClaimedRun
 from schemas.records import MediaKind
 from schemas.tables import INGEST, asset, head, job, job_item, location, sidecar, stage_run
 from schemas.types import JsonArray, JsonList, is_one_of
@@ -31,11 +32,21 @@ class OpenItem(NamedTuple):
         return cls._make((*others, _utc(submitted_at)))
 
 
+class KnownRun(NamedTuple):
+    """A run that was written since the look."""
+
+    #: None where nobody asks for it.
+    id: int | None
+    state: str
+    outputs: Mapping[str, str]
+
+
 @dataclass(slots=True, kw_only=True)
 class Standing:
-    """What is known of a locked asset; kept up to date while runs are queued."""
+    """What is known of a locked asset; kept up to date by whoever has the lock."""
 
     asset_id: int
+    lock_count: int
     kind: MediaKind
     has_audio: bool
     #: What the first stages read: the bytes, and the subtitle files beside them.
@@ -48,6 +59,30 @@ class Standing:
     open_items: list[OpenItem]
     #: The newest job that ever had this asset; 0 where none had.
     newest_job: int
+
+    def stands(self, facts: Any, job_id: int | None) -> bool:
+        """Whether it is still true under the next lock, which gave ``facts``: nobody else had the
+        asset in between. To be asked once for each lock.
+
+        Only where no other job than ``job_id`` waits for the asset: they may be paused by now.
+        """
+        self.lock_count += 1
+        return (
+            facts.id == self.asset_id
+            and facts.lock_count == self.lock_count
+            and {item.job_id for item in self.open_items} == {job_id}
+        )
+
+    def note_queued(self, stage: str, fingerprint: str) -> None:
+        self.runs[stage, fingerprint] = KnownRun(None, "queued", {})
+
+    def note_succeeded(self, run: ClaimedRun, outputs: Mapping[str, str]) -> None:
+        self.runs[run.stage, run.fingerprint] = KnownRun(run.stage_run_id, "succeeded", outputs)
+
+    def note_moved(self, item: OpenItem, state: str) -> None:
+        place = self.open_items.index(item)
+        is_open = state in OPEN_ITEM_STATES
+        self.open_items[place : place + 1] = [item._replace(state=state)] if is_open else []
 
 
 _SIDECARS = (
@@ -103,13 +138,14 @@ _LOOK = (
 )
 
 
-def look_at(connection: Connection, asset_id: int, facts: Any) -> Standing:
-    """How a locked asset stands; ``facts`` are of :func:`pipeline.db.runs.lock_asset`."""
-    rows = connection.execute(_LOOK, {"asset": asset_id}).all()
+def look_at(connection: Connection, facts: Any) -> Standing:
+    """How a locked asset stands; ``facts`` are of :func:`pipeline.db.assets.lock_asset`."""
+    rows = connection.execute(_LOOK, {"asset": facts.id}).all()
     first = rows[0]
     rows = [row for row in rows if row.id is not None]
     return Standing(
-        asset_id=asset_id,
+        asset_id=facts.id,
+        lock_count=facts.lock_count,
         kind=facts.kind,
         has_audio=facts.has_audio,
         base_inputs={

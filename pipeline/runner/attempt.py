@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import structlog
 from sqlalchemy import Connection, select
 
-from pipeline.db import jobs, results, runs
+from pipeline.db import closing, jobs, results, runs
+from pipeline.db.assets import lock_asset
 from pipeline.db.planned import Taker
 from pipeline.errors import (
     ConfigurationError,
@@ -21,6 +22,7 @@ from pipeline.errors import (
 from pipeline.plan.advance import advance_items
 from pipeline.plan.graph import STAGES
 from pipeline.plan.profiles import build_parameters
+from pipeline.plan.standing import Standing, look_at
 from pipeline.runner import control
 from pipeline.runner.expand import Listing, list_sources
 from pipeline.runner.ingest import ingest, store_ingested
@@ -42,19 +44,30 @@ log = structlog.get_logger()
 
 #: How often a store that answers, but failed us, is asked again before that is a failed attempt.
 TRIES_IN_PLACE = 3
-#: Stages that take less, as far as this process knows, are gone on with.
+#: Stages that take longer, as far as this process knows, are not gone on with.
 SHORT_SECONDS = 0.05
 #: How long a run that needs a newer worker waits for one.
 NEWER_PAUSE_SECONDS = 15.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class RunOn:
     """Of which queues, and until when by the monotonic clock, runs that become due are gone on
     with."""
 
     queues: frozenset[str]
     until: float
+    #: What the run before this one saw of the asset.
+    seen: Standing | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() > self.until
+
+    def recall(self) -> Standing | None:
+        """What was seen. Once: what is noted in it from now on is true only when committed."""
+        seen, self.seen = self.seen, None
+        return seen if not self.is_over else None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -109,19 +122,19 @@ class Attempt:
         with runtime.scratch.temporary_folder() as work_dir:
             found = ingest(runtime, run, work_dir)
 
-        def close(connection: Connection) -> None:
+        def close(connection: Connection) -> Standing | None:
             runs.hold(connection, run)
-            asset_id = store_ingested(connection, run, found)
-            outcome = runs.Outcome(
-                asset_id=asset_id,
+            facts = store_ingested(connection, run, found)
+            outcome = closing.Outcome(
+                asset_id=facts.id,
                 outputs={"media": found.sha256},
                 seconds=time.monotonic() - self.started,
                 cpu_seconds=found.usage.by_kind(),
             )
-            runs.succeed(connection, run, outcome)
-            self.following = advance_items(connection, asset_id, runtime.plans, taker=self._taker())
+            closing.succeed(connection, run, outcome)
+            return self._advance(connection, look_at(connection, facts))
 
-        persist(runtime.database, self.stopping, close, self._touch)
+        self._go_on_from(persist(runtime.database, self.stopping, close, self._touch))
         runtime.bugs.none(run.job_id, run.stage)
 
     def _stage(self) -> None:
@@ -139,8 +152,8 @@ class Attempt:
             stored = store_files(runtime, spec, output, inputs)
             ref = results.RunRef(stage_run_id=run.stage_run_id, asset_id=inputs.asset_id)
 
-            def close(connection: Connection) -> None:
-                outcome = runs.Outcome(
+            def close(connection: Connection) -> Standing | None:
+                outcome = closing.Outcome(
                     asset_id=ref.asset_id,
                     outputs=stored.digests,
                     seconds=time.monotonic() - self.started,
@@ -149,30 +162,42 @@ class Attempt:
                     notes=output.notes,
                 )
                 # Before the rows: a commit whose answer was lost is found by the fence.
-                facts = runs.lock_asset_and_succeed(connection, run, outcome)
+                facts, is_held = closing.lock_asset_and_succeed(connection, run, outcome)
                 write_rows(connection, runtime, ref, stored)
-                self.following = advance_items(
-                    connection, ref.asset_id, runtime.plans, facts, self._taker()
-                )
+                seen = self.run_on.recall() if self.run_on is not None else None
+                if seen is not None and not is_held and seen.stands(facts, run.job_id):
+                    seen.note_succeeded(run, outcome.outputs)
+                else:
+                    seen = look_at(connection, facts)
+                return self._advance(connection, seen)
 
-            persist(runtime.database, self.stopping, close, self._touch)
+            self._go_on_from(persist(runtime.database, self.stopping, close, self._touch))
         runtime.bugs.none(run.job_id, run.stage)
         seconds = time.monotonic() - self.started
         runtime.pace.note(run.stage, seconds)
         log.info("stage_done", seconds=round(seconds, 3))
 
+    def _advance(self, connection: Connection, seen: Standing) -> Standing | None:
+        """Gives what is known of the asset, if a run of it is gone on with."""
+        self.following = advance_items(connection, seen, self.runtime.plans, self._taker())
+        return None if self.following is None else seen
+
+    def _go_on_from(self, seen: Standing | None) -> None:
+        if self.run_on is not None:
+            self.run_on.seen = seen
+
     def _taker(self) -> Taker | None:
         runtime, run_on = self.runtime, self.run_on
         if (
             run_on is None
-            or time.monotonic() > run_on.until
+            or run_on.is_over
             or self.stopping.is_set()
             or runtime.turns.is_wanted_alone
         ):
             return None
         return Taker(
             queues=run_on.queues,
-            stages=runtime.pace.quicker_than(SHORT_SECONDS),
+            not_stages=runtime.pace.slower_than(SHORT_SECONDS),
             owner=runs.process_owner(),
             lease_seconds=runtime.settings.lease_seconds,
         )
@@ -183,7 +208,7 @@ class Attempt:
         persist(
             self.runtime.database,
             self.stopping,
-            lambda connection: runs.postpone(
+            lambda connection: closing.postpone(
                 connection,
                 self.run,
                 error_class=ConfigurationError.__name__,
@@ -201,13 +226,13 @@ class Attempt:
             asset_id = self.run.asset_id
             if asset_id is None:
                 raise ContractError(f"stage run {self.run.stage_run_id} names no asset")
-            runs.lock_asset(connection, asset_id)
-            runs.cancel(
+            facts = lock_asset(connection, asset_id)
+            closing.cancel(
                 connection,
                 self.run,
                 reason=f"planned for version {self.run.code_version} of the stage, which is older",
             )
-            advance_items(connection, asset_id, self.runtime.plans)
+            advance_items(connection, look_at(connection, facts), self.runtime.plans)
 
         log.info("run_superseded", code_version=self.run.code_version)
         persist(self.runtime.database, self.stopping, close)
@@ -262,9 +287,9 @@ class Attempt:
         run, settings = self.run, self.runtime.settings
         error_class, error_text = type(error).__name__, results.without_nul(str(error))
         if run.asset_id is not None and run.stage != INGEST:
-            runs.lock_asset(connection, run.asset_id)
+            lock_asset(connection, run.asset_id)
         if is_retried(error) and run.attempt < settings.max_attempts:
-            runs.postpone(
+            closing.postpone(
                 connection,
                 run,
                 error_class=error_class,
@@ -272,7 +297,7 @@ class Attempt:
                 pause_seconds=random_pause(settings.retry_seconds * 2 ** (run.attempt - 1)),
             )
             return
-        runs.fail(
+        closing.fail(
             connection,
             run,
             error_class=error_class,
@@ -295,7 +320,8 @@ def close_failed(connection: Connection, runtime: Runtime, stage_run_id: int) ->
         )
         return
     if run.stage != INGEST:
-        advance_items(connection, run.asset_id, runtime.plans)
+        seen = look_at(connection, lock_asset(connection, run.asset_id))
+        advance_items(connection, seen, runtime.plans)
         return
     for item in jobs.open_items_of_ingest(connection, stage_run_id):
         jobs.set_item_state(

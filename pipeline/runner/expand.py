@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from sqlalchemy import Connection, Row, select, tuple_
 
-from pipeline.db import jobs, runs
+from pipeline.db import closing, jobs, runs
 from pipeline.db.results import insert_or_ignore
 from pipeline.errors import is_reopened
 from pipeline.plan.advance import advance
@@ -107,7 +107,7 @@ def list_sources(
         watched.retire_unlisted(runtime.database, since=listing.submitted_at)
     with runtime.database.transaction() as connection:
         runs.hold(connection, run)
-        runs.succeed(connection, run, runs.Outcome(asset_id=None, outputs={}, seconds=0))
+        closing.succeed(connection, run, closing.Outcome(asset_id=None, outputs={}, seconds=0))
         jobs.listing_complete(connection, listing.job_id, skipped)
     return True
 

@@ -7,8 +7,9 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select
 
 from pipeline.db import jobs
+from pipeline.db.assets import lock_asset
 from pipeline.db.results import insert_or_ignore, without_nul
-from pipeline.db.runs import ClaimedRun, lock_asset
+from pipeline.db.runs import ClaimedRun
 from pipeline.errors import (
     InvalidMediaError,
     MediaLimitError,
@@ -77,8 +78,9 @@ def _fetch_sidecar(runtime: Runtime, uri: str, work_dir: Path) -> tuple[str, str
     return uri, PurePosixPath(uri).name, digest
 
 
-def store_ingested(connection: Connection, run: ClaimedRun, found: Ingested) -> int:
-    """Write the asset, its streams and sidecars; gives the asset's id."""
+def store_ingested(connection: Connection, run: ClaimedRun, found: Ingested) -> Any:
+    """Write the asset, its streams and sidecars, and lock it; gives what
+    :func:`~pipeline.db.assets.lock_asset` gives."""
     info = found.info
     created = connection.execute(
         insert_or_ignore(connection, asset)
@@ -104,7 +106,7 @@ def store_ingested(connection: Connection, run: ClaimedRun, found: Ingested) -> 
             insert(stream), [_stream_row(asset_id, record) for record in info.streams]
         )
     # Before the items of this place: whoever finishes a stage locks in the same order.
-    lock_asset(connection, asset_id)
+    facts = lock_asset(connection, asset_id)
     if run.location_id is not None:
         connection.execute(delete(sidecar).where(sidecar.c.location_id == run.location_id))
         if found.sidecars:
@@ -122,7 +124,7 @@ def store_ingested(connection: Connection, run: ClaimedRun, found: Ingested) -> 
             asset_id=asset_id,
             version=found.version,
         )
-    return asset_id
+    return facts
 
 
 def _stream_row(asset_id: int, record: Any) -> dict[str, Any]:

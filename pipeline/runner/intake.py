@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, insert, select
 
 from pipeline.config import Settings
-from pipeline.db import jobs, runs
+from pipeline.db import closing, jobs, runs
 from pipeline.db.webhooks import check_webhook
 from pipeline.errors import ConfigurationError, InvalidMessageError, PipelineError, is_retried
 from pipeline.plan.advance import register_models
@@ -133,7 +133,7 @@ def submit(
             _fail(runtime, run, error)
         else:
             with runtime.database.transaction() as connection:
-                runs.postpone(
+                closing.postpone(
                     connection,
                     run,
                     error_class=type(error).__name__,
@@ -226,7 +226,7 @@ def _open_listing(connection: Connection, job_id: int) -> int | None:
 def _fail(runtime: Runtime, run: runs.ClaimedRun, error: PipelineError) -> None:
     """As a worker ends a listing in vain, so that `jobs retry` brings it back."""
     with runtime.database.transaction() as connection:
-        runs.fail(
+        closing.fail(
             connection, run, error_class=type(error).__name__, error_text=str(error), seconds=0
         )
         close_failed(connection, runtime, run.stage_run_id)

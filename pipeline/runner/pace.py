@@ -19,7 +19,7 @@ class Pace:
             mean = self._seconds.get(stage, seconds)
             self._seconds[stage] = mean + _WEIGHT * (seconds - mean)
 
-    def quicker_than(self, seconds: float) -> frozenset[str]:
+    def slower_than(self, seconds: float) -> frozenset[str]:
         """Stages of which that is known."""
         with self._lock:
-            return frozenset(name for name, mean in self._seconds.items() if mean < seconds)
+            return frozenset(name for name, mean in self._seconds.items() if mean >= seconds)

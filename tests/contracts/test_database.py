@@ -9,7 +9,7 @@ from alembic import command
 from database_rows import add_asset, add_job, add_run, rows
 from sqlalchemy import Connection, select, text, update
 
-from pipeline.db import dispatching, job_control, jobs, queries, runs
+from pipeline.db import closing, dispatching, job_control, jobs, queries, runs
 from pipeline.db.bulk import insert_rows
 from pipeline.db.engine import Database, open_database
 from pipeline.db.migrate import alembic_config, ensure_schema, upgrade
@@ -63,7 +63,7 @@ def run_row(database: Database, run_id: int) -> Any:
 
 def succeed(database: Database, run: runs.ClaimedRun) -> None:
     with database.transaction() as connection:
-        outcome = runs.Outcome(
+        outcome = closing.Outcome(
             asset_id=run.asset_id or 0,
             outputs={"shots": "d"},
             seconds=1.5,
@@ -71,7 +71,7 @@ def succeed(database: Database, run: runs.ClaimedRun) -> None:
             cpu_seconds={"decoder": 1.0},
             notes=["a note"],
         )
-        runs.succeed(connection, run, outcome)
+        closing.succeed(connection, run, outcome)
 
 
 def test_migrations_make_exactly_the_tables_of_the_code(database: Database) -> None:
@@ -198,7 +198,7 @@ def test_a_postponed_run_waits(database: Database) -> None:
     run = claim(database, run_id)
     assert run is not None
     with database.transaction() as connection:
-        runs.postpone(
+        closing.postpone(
             connection,
             run,
             error_class="StoreUnavailableError",
@@ -315,7 +315,7 @@ def test_what_ran_out_of_memory_or_of_workers_runs_alone(database: Database) -> 
     run = claim(database, greedy)
     assert run is not None
     with database.transaction() as connection:
-        runs.postpone(
+        closing.postpone(
             connection,
             run,
             error_class="ResourceExhaustedError",

@@ -5,12 +5,13 @@ with tiny stages and the real database; hypothesis shortens one that goes wrong.
 are told each time; ``STORIES=2000`` in the environment tells that many new ones.
 """
 
+import math
 import os
 import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,11 @@ from hypothesis.stateful import (
 )
 from hypothesis.strategies import booleans, integers, none, sampled_from
 from sqlalchemy import Connection, select, text, update
+from tiny_stages import tiny_stages
 
 from pipeline.config import Settings
 from pipeline.db import dispatching, job_control, runs
+from pipeline.db.assets import lock_asset
 from pipeline.db.engine import Database
 from pipeline.db.invariants import Limits, check_invariants
 from pipeline.db.jobs import PlanCache
@@ -42,16 +45,14 @@ from pipeline.errors import (
     ResourceExhaustedError,
     StoreUnavailableError,
 )
-from pipeline.media.results import ChildUsage, ProbeResult
 from pipeline.plan.graph import stages_for
-from pipeline.runner import control, expand, ingest, intake
-from pipeline.runner.attempt import Attempt, close_failed
+from pipeline.runner import control, expand, intake
+from pipeline.runner.attempt import Attempt, RunOn, close_failed
 from pipeline.runner.leases import LeaseKeeper
 from pipeline.runner.runtime import Runtime
-from pipeline.stages.base import QUEUES, Models, StageInputs, StageOutput, StageSpec
+from pipeline.stages.base import QUEUES
 from schemas import operations
 from schemas.messages import JobMessage
-from schemas.records import Caption, Cue, MediaInfo, Shot
 from schemas.tables import EXPAND, INGEST, stage_run
 from schemas.types import utc_now
 
@@ -85,79 +86,10 @@ PLACE = (
     "CASE stage WHEN 'expand' THEN 'job ' || job_id WHEN 'ingest' THEN 'place ' || location_id "
     "ELSE 'asset ' || asset_id END"
 )
-SPAN = {"shot_index": 0, "start_ms": 0, "end_ms": 1000}
 
 
 class WorkerDiedError(Exception):
     """The process ends here."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Words:
-    """The parameters of every tiny stage."""
-
-    words: str = "plain"
-
-
-def tiny_stages() -> dict[str, StageSpec]:
-    """split → ocr and, of videos, speech → fuse. The split makes the same of other sidecars."""
-
-    def stage(
-        name: str,
-        inputs: Any,
-        outputs: Any,
-        make: Callable[[StageInputs, Words], Any],
-        kinds: Any = ("video", "image"),
-    ) -> StageSpec:
-        def run(stage_inputs: StageInputs, params: Words, models: Models) -> StageOutput:
-            return StageOutput(records={outputs[0]: [make(stage_inputs, params)]})
-
-        return StageSpec(
-            name=name,
-            queue="device" if name == "ocr" else "cpu",
-            code_version=1,
-            kinds=frozenset(kinds),
-            inputs=inputs,
-            outputs=outputs,
-            roles=(),
-            params=Words,
-            run=run,
-        )
-
-    def cue(origin: Any) -> Callable[[StageInputs, Words], Cue]:
-        return lambda inputs, params: Cue(
-            origin=origin, start_ms=0, end_ms=inputs.shots()[0].end_ms, text=params.words
-        )
-
-    def shot(inputs: StageInputs, params: Words) -> Shot:
-        return Shot(shot_index=0, start_ms=0, end_ms=100 * len(params.words))
-
-    def caption(inputs: StageInputs, params: Words) -> Caption:
-        return Caption(**SPAN, text=" ".join(c.text for c in inputs.cues()), language="en")
-
-    specs = (
-        stage("split", ("media", "sidecars"), ("shots",), shot),
-        stage("ocr", ("shots",), ("cues",), cue("ocr")),
-        stage("speech", ("shots",), ("cues",), cue("speech"), kinds=("video",)),
-        stage("fuse", ("cues",), ("captions",), caption),
-    )
-    return {spec.name: spec for spec in specs}
-
-
-def probe(path: Path, work_dir: Path, limits: Any) -> ProbeResult:
-    kind: Any = path.read_text().partition(" ")[0]
-    return ProbeResult(
-        info=MediaInfo(
-            kind=kind,
-            container="mp4",
-            duration_ms=1000,
-            width_px=64,
-            height_px=36,
-            frame_rate=25.0,
-            streams=(),
-        ),
-        usage=ChildUsage(cpu_seconds=0, decoder_cpu_seconds=0, startup_cpu_seconds=0),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +99,8 @@ class Stage:
     runtime: Runtime
     keeper: LeaseKeeper
     folder: Path
+    #: How items ended, in all stories.
+    ends: Counter[str] = field(default_factory=Counter)
 
     @property
     def database(self) -> Database:
@@ -223,6 +157,8 @@ class Story(RuleBasedStateMachine):
         self.job_of_key: dict[str, int] = {}
         #: Runs in the hands of workers, by token; what is no more here is fenced off.
         self.held: dict[str, runs.ClaimedRun] = {}
+        #: What their workers know from the runs before, by token.
+        self.run_ons: dict[str, RunOn] = {}
         #: How often each (place or asset, stage, fingerprint) was worked off.
         self.successes: Counter[tuple[Any, ...]] = Counter()
         self.touched = 0
@@ -324,20 +260,25 @@ class Story(RuleBasedStateMachine):
         return run if run is not None else multiple()
 
     @precondition(lambda self: self.due)
-    @rule(count=integers(1, 6), pick=PICK)
-    def work(self, count: int, pick: int) -> None:
-        """Some runs one after the other, as one undisturbed worker does."""
+    @rule(target=claims, count=integers(1, 6), pick=PICK, run_on=booleans())
+    def work(self, count: int, pick: int, run_on: bool) -> Any:
+        """Some runs one after the other, as one undisturbed worker does; the one that it would go
+        on with then is still in its hands."""
+        run = None
         for _ in range(count):
             due = self._due()
-            run = self._claim(due[pick % len(due)]) if due else None
+            if run is None and due:
+                run = self._claim(due[pick % len(due)])
             if run is None:
-                return
-            self._end(run)
+                break
+            run = self._end(run, run_on=run_on)
             self.no_rule_is_broken()
+        return run if run is not None else multiple()
 
-    @rule(run=consumes(claims))
-    def succeed(self, run: runs.ClaimedRun) -> None:
-        self._end(run)
+    @rule(target=claims, run=consumes(claims), run_on=booleans())
+    def succeed(self, run: runs.ClaimedRun, run_on: bool) -> Any:
+        following = self._end(run, run_on=run_on)
+        return following if following is not None else multiple()
 
     @rule(run=consumes(claims), trouble=sampled_from(sorted(TROUBLE)))
     def fail(self, run: runs.ClaimedRun, trouble: str) -> None:
@@ -453,6 +394,7 @@ class Story(RuleBasedStateMachine):
             "j.error_class AS job_error "
             "FROM job_item i JOIN job j ON j.id = i.job_id LEFT JOIN asset a ON a.id = i.asset_id"
         ):
+            self.stage.ends[item.state] += 1
             if item.state == "done":
                 shown = self.stage.rows(
                     "SELECT stage FROM head WHERE asset_id = :asset", asset=item.asset_id
@@ -482,30 +424,44 @@ class Story(RuleBasedStateMachine):
                 max_attempts=MAX_ATTEMPTS,
                 alone=alone,
             )
-        if run is None:
-            return None
+        if run is not None:
+            self._take(run)
+        return run
+
+    def _take(self, run: runs.ClaimedRun) -> None:
         assert run.attempt <= MAX_ATTEMPTS
         (found,) = self.stage.rows(
             "SELECT j.paused_at, j.cancelled_at, l.etag, l.ingest_run_id FROM stage_run r "
             "JOIN job j ON j.id = r.job_id LEFT JOIN location l ON l.id = r.location_id "
             "WHERE r.id = :run",
-            run=run_id,
+            run=run.stage_run_id,
         )
         assert found.paused_at is None
         assert found.cancelled_at is None
-        if self.successes[self._key(run_id)]:
+        if self.successes[self._key(run.stage_run_id)]:
             assert run.stage == INGEST
-            assert found.etag == "" or found.ingest_run_id != run_id, "done already"
+            assert found.etag == "" or found.ingest_run_id != run.stage_run_id, "done already"
         self.held[run.token] = run
-        return run
 
-    def _end(self, run: runs.ClaimedRun, trouble: str | None = None) -> None:
-        """The worker ends its attempt; one whose lease was lost must not change anything."""
+    def _end(
+        self, run: runs.ClaimedRun, trouble: str | None = None, *, run_on: bool = False
+    ) -> runs.ClaimedRun | None:
+        """The worker ends its attempt; one whose lease was lost must not change anything.
+
+        ``run_on``: gives the run that it goes on with.
+        """
         stopping = threading.Event()
         if trouble == "told to stop":
             stopping.set()
+        known = self.run_ons.pop(run.token, None)
+        if run_on:
+            known = known or RunOn(queues=frozenset(QUEUES), until=math.inf)
         attempt = Attempt(
-            runtime=self.runtime, run=run, keeper=self.stage.keeper, stopping=stopping
+            runtime=self.runtime,
+            run=run,
+            keeper=self.stage.keeper,
+            stopping=stopping,
+            run_on=known if run_on else None,
         )
         is_fenced = run.token not in self.held
         before = self.stage.everything() if is_fenced else {}
@@ -527,6 +483,10 @@ class Story(RuleBasedStateMachine):
         assert not self.stage.rows(
             "SELECT id FROM stage_run WHERE lease_token = :token", token=run.token
         )
+        if attempt.following is not None and known is not None:
+            self._take(attempt.following)
+            self.run_ons[attempt.following.token] = known
+        return attempt.following
 
     def _count(self, run: runs.ClaimedRun) -> None:
         self.held.pop(run.token, None)
@@ -558,7 +518,7 @@ class Story(RuleBasedStateMachine):
         for run in for_good:
             with self.database.transaction() as connection:
                 if run.asset_id is not None and run.stage != INGEST:
-                    runs.lock_asset(connection, run.asset_id)
+                    lock_asset(connection, run.asset_id)
                 assert dispatching.fail_lost(connection, run.id, lost, max_attempts=MAX_ATTEMPTS)
                 close_failed(connection, self.runtime, run.id)
         with self.database.transaction() as connection:
@@ -613,12 +573,8 @@ class Story(RuleBasedStateMachine):
 
 @pytest.fixture
 def stage(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    specs = tiny_stages()
-    for module in ("plan.graph", "plan.profiles", "runner.execute", "runner.intake"):
-        monkeypatch.setattr(f"pipeline.{module}.STAGES", specs)
     for module in ("runner.expand", "runner.control", "db.dispatching"):
         monkeypatch.setattr(f"pipeline.{module}.BATCH", 2)
-    monkeypatch.setattr(ingest, "probe_media", probe)
     runtime = Runtime(
         Settings(
             data_dir=tmp_path / "data",
@@ -629,7 +585,8 @@ def stage(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     keeper = LeaseKeeper(runtime.database, 3600)
     folder = tmp_path / "media"
     folder.mkdir()
-    yield Stage(runtime, keeper, folder)
+    with tiny_stages(monkeypatch):
+        yield Stage(runtime, keeper, folder)
     keeper.close()
     runtime.close()
 
@@ -648,3 +605,4 @@ def test_whatever_happens_nothing_is_lost_and_nothing_done_twice(stage: Stage) -
             suppress_health_check=list(HealthCheck),
         ),
     )
+    assert stage.ends["done"] > stage.ends["failed"], "stories of work that goes well, too"
