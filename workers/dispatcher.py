@@ -17,7 +17,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from sqlalchemy import Connection
 
-from pipeline.db import dispatching, job_control, jobs, runs, workers
+from pipeline.db import dispatching, job_control, job_ends, runs, workers
 from pipeline.db.assets import lock_asset
 from pipeline.errors import BrokerUnavailableError, ConfigurationError, DatabaseUnavailableError
 from pipeline.runner.attempt import close_failed
@@ -241,13 +241,13 @@ class Dispatcher:
             slots = workers.slots_by_queue(connection)
             stuck = dispatching.queues_published(connection, LOST_SECONDS)
             cancelling = job_control.cancelling(connection)
-            complete = jobs.complete_but_open(connection)
+            complete = job_ends.complete_but_open(connection)
         for name, queue in self._queues.items():
             queue.slots = slots.get(name, 1)
         self.recover()
         for job_id in complete:
             with self._runtime.database.transaction() as connection:
-                jobs.close_if_complete(connection, job_id)
+                job_ends.close_if_complete(connection, job_id)
         self._finish_cancelling(cancelling)
         if stuck:
             # Last: a broker that hangs takes its time.

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select, text
 
 from bench.queue.site import Site, note
 from bench.queue.stages import NAMES, chain, plan
-from pipeline.db import jobs
+from pipeline.db import job_ends, jobs
 from pipeline.db.engine import Database
 from pipeline.errors import ContractError
 from pipeline.plan.fingerprint import canonical_json, fingerprint
@@ -80,7 +80,7 @@ def add_job(database: Database, assets: int, *, is_live: bool = False) -> int:
         )
         first_run = _add_rows(connection, job_id, assets, is_live=is_live, rank=-priority)
         _check_fingerprint(connection, first_run)
-        jobs.listing_complete(connection, job_id, 0)
+        job_ends.listing_complete(connection, job_id, 0)
     return job_id
 
 

@@ -16,3 +16,7 @@ def upgrade() -> None:
     op.add_column(
         "asset", sa.Column("lock_count", sa.Integer(), server_default="0", nullable=False)
     )
+
+
+def downgrade() -> None:
+    op.drop_column("asset", "lock_count")

@@ -337,6 +337,9 @@ def retry_run(connection: Connection, run_id: int, *, job_id: int | None) -> boo
         return False
     priority = connection.execute(select(job.c.priority).where(job.c.id == owners[-1])).scalar_one()
     jobs.adopt_run(connection, run_id, job_id=owners[-1], priority=priority)
+    for owner in owners:
+        # Those that are open, too: whoever closes the last other item now has to see ours.
+        lock_job(connection, owner)
     connection.execute(
         update(job)
         .where(job.c.id.in_(owners), job.c.state.not_in(OPEN_JOB_STATES))

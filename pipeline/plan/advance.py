@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from pipeline.db import jobs
+from pipeline.db import job_ends, jobs
 from pipeline.db.assets import lock_asset
 from pipeline.db.planned import PlannedRun, Taker, write_planned
 from pipeline.db.results import insert_or_ignore
@@ -186,7 +186,7 @@ def advance_items(
     # Locks are taken in one order everywhere: runs, items, jobs.
     taken = write_planned(connection, seen.asset_id, changes.runs, changes.heads, taker)
     for item, progress in moved:
-        jobs.set_item_state(
+        job_ends.set_item_state(
             connection,
             item.job_id,
             item.location_id,
@@ -195,7 +195,7 @@ def advance_items(
         )
         seen.note_moved(item, progress.item_state)
         if progress.item_state not in jobs.OPEN_ITEM_STATES:
-            jobs.close_if_complete(connection, item.job_id)
+            job_ends.close_if_complete(connection, item.job_id)
     return taken
 
 

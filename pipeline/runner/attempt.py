@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import structlog
 from sqlalchemy import Connection, select
 
-from pipeline.db import closing, jobs, results, runs
+from pipeline.db import closing, job_ends, jobs, results, runs
 from pipeline.db.assets import lock_asset
 from pipeline.db.planned import Taker
 from pipeline.errors import (
@@ -311,7 +311,7 @@ def close_failed(connection: Connection, runtime: Runtime, stage_run_id: int) ->
     """Close the items, or the job, that a failed run leaves without a way on."""
     run = connection.execute(select(stage_run).where(stage_run.c.id == stage_run_id)).one()
     if run.stage == EXPAND:
-        jobs.abandon(
+        job_ends.abandon(
             connection,
             run.job_id,
             "failed",
@@ -324,7 +324,7 @@ def close_failed(connection: Connection, runtime: Runtime, stage_run_id: int) ->
         advance_items(connection, seen, runtime.plans)
         return
     for item in jobs.open_items_of_ingest(connection, stage_run_id):
-        jobs.set_item_state(
+        job_ends.set_item_state(
             connection, item.job_id, item.location_id, "failed", failed_run_id=stage_run_id
         )
-        jobs.close_if_complete(connection, item.job_id)
+        job_ends.close_if_complete(connection, item.job_id)

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from sqlalchemy import Connection, Row, select, tuple_
 
-from pipeline.db import closing, jobs, runs
+from pipeline.db import closing, job_ends, jobs, runs
 from pipeline.db.results import insert_or_ignore
 from pipeline.errors import is_reopened
 from pipeline.plan.advance import advance
@@ -108,7 +108,7 @@ def list_sources(
     with runtime.database.transaction() as connection:
         runs.hold(connection, run)
         closing.succeed(connection, run, closing.Outcome(asset_id=None, outputs={}, seconds=0))
-        jobs.listing_complete(connection, listing.job_id, skipped)
+        job_ends.listing_complete(connection, listing.job_id, skipped)
     return True
 
 
@@ -204,7 +204,7 @@ def _add_batch(
     )
     for place_id, ingest in ingests.items():
         if ingest.state == "failed":
-            jobs.set_item_state(
+            job_ends.set_item_state(
                 connection, listing.job_id, place_id, "failed", failed_run_id=ingest.id
             )
     finished = [
@@ -221,7 +221,7 @@ def _add_batch(
             submitted_at=listing.submitted_at,
             plans=plans,
         )
-        jobs.set_item_state(
+        job_ends.set_item_state(
             connection,
             listing.job_id,
             place_id,

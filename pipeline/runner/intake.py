@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, insert, select
 
 from pipeline.config import Settings
-from pipeline.db import closing, jobs, runs
+from pipeline.db import closing, job_ends, jobs, runs
 from pipeline.db.webhooks import check_webhook
 from pipeline.errors import ConfigurationError, InvalidMessageError, PipelineError, is_retried
 from pipeline.plan.advance import register_models
@@ -124,7 +124,7 @@ def submit(
         with keeper.holding(run.token):
             if not list_sources(runtime, run, listing, on_progress, still_wanted):
                 with runtime.database.transaction() as connection:
-                    jobs.abandon(connection, accepted.job_id, "cancelled")
+                    job_ends.abandon(connection, accepted.job_id, "cancelled")
     except runs.LeaseLostError:
         # Cancelled meanwhile, or another worker goes on with it.
         return accepted.job_id

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from jobs import Process
 from media_factory import make_picture
+from office import Office
 
 from pipeline.config import Settings
 from pipeline.db.engine import Database, open_database
@@ -57,3 +58,14 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
         return target
 
     return make
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def office(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Office]:
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'test.db'}"
+    else:
+        url = request.getfixturevalue("postgres_database")
+    opened = Office(url, tmp_path)
+    yield opened
+    opened.close()

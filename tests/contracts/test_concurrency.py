@@ -7,25 +7,26 @@ intake, claims, and the transactions that finish a run and queue the next ones.
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import psycopg
 import pytest
 from sqlalchemy import text
 
 from pipeline.config import Settings
-from pipeline.db import jobs
+from pipeline.db import job_control, jobs
 from pipeline.db.migrate import ensure_schema
 from pipeline.errors import InvalidMediaError
 from pipeline.media.results import ChildUsage, ProbeResult
-from pipeline.runner import attempt, execute, expand, ingest, intake
+from pipeline.runner import attempt, control, execute, expand, ingest, intake
 from pipeline.runner.leases import LeaseKeeper
 from pipeline.runner.runtime import Runtime
-from pipeline.stages.base import Models, StageInputs, StageOutput, StageSpec
+from pipeline.stages.base import QUEUES, Models, StageInputs, StageOutput, StageSpec
 from schemas.messages import JobMessage
 from schemas.records import Caption, Cue, MediaInfo, Shot, StreamRecord, Tag
 from schemas.tables import EXPAND, INGEST
@@ -68,8 +69,8 @@ class Bench:
             on_progress=lambda found, skipped: on_batch(),
         )
 
-    def execute(self, stage_run_id: int) -> bool:
-        return execute.execute(self.runtime, stage_run_id, self.keeper)
+    def execute(self, stage_run_id: int, run_on: Collection[str] = ()) -> bool:
+        return execute.execute(self.runtime, stage_run_id, self.keeper, run_on=run_on)
 
     def sql(self, query: str) -> list[Any]:
         """Rows as tuples; as values where there is one column."""
@@ -168,7 +169,8 @@ def make_folder(folder: Path, contents: list[str]) -> Path:
 class Crew:
     """Threads that work until nothing is left; waits are for events, never for time."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, run_on: Collection[str]) -> None:
+        self._run_on = run_on
         self.errors: list[BaseException] = []
         self._bench = bench
         self._changed = threading.Condition()
@@ -217,7 +219,7 @@ class Crew:
                     self._active += 1
                 try:
                     # Several workers often choose the same: only one may have it.
-                    self._bench.execute(chance.choice(ids[:WORKERS]))
+                    self._bench.execute(chance.choice(ids[:WORKERS]), self._run_on)
                 finally:
                     self._notify(ended=1)
                 continue
@@ -227,15 +229,16 @@ class Crew:
                 self._changed.wait_for(lambda seen=seen: self._changes != seen)
 
 
+@pytest.mark.parametrize("run_on", [(), QUEUES])
 def test_overlapping_jobs_do_everything_exactly_once(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_on: Collection[str]
 ) -> None:
     # Small batches: many transactions of the intake between those of the workers.
     monkeypatch.setattr(expand, "BATCH", 3)
     shared = [f"shared {n}" for n in range(5)]
     one = make_folder(tmp_path / "one", [*shared, *(f"one {n}" for n in range(5))])
     two = make_folder(tmp_path / "two", [*reversed(shared), *(f"two {n}" for n in range(5))])
-    crew = Crew(bench)
+    crew = Crew(bench, run_on)
     crew.run(
         lambda tell: bench.submit(one, two, on_batch=tell),
         lambda tell: bench.submit(two, one, on_batch=tell),
@@ -336,6 +339,33 @@ def _until_ended_or_blocked(worker: threading.Thread, bench: Bench) -> None:
         blocked = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
         while worker.is_alive() and observer.execute(blocked).fetchone() is None:
             pass
+
+
+def test_a_retry_beside_the_last_item_leaves_its_job_open(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.submit(make_folder(tmp_path / "one", ["bad", "good"]))
+    with monkeypatch.context() as patch:
+        patch.setattr(attempt, "ingest", Mock(side_effect=InvalidMediaError("bad")))
+        bench.execute(bench.queued()[0])
+    last = "SELECT stage FROM stage_run WHERE state = 'queued'"
+    while bench.sql(last) != ["caption"]:
+        bench.execute(bench.queued()[0])
+    worker = threading.Thread(target=bench.execute, args=bench.queued())
+    real_retry = job_control.retry_run
+
+    def retry_run(*arguments: Any, **options: Any) -> bool:
+        is_retried = real_retry(*arguments, **options)
+        worker.start()
+        _until_ended_or_blocked(worker, bench)
+        return is_retried
+
+    monkeypatch.setattr(job_control, "retry_run", retry_run)
+    assert control.retry(bench.runtime.database, error_class="InvalidMediaError") == 1
+    worker.join()
+    assert bench.sql("SELECT state FROM v_jobs") == ["running"]
+    bench.drain()
+    assert bench.sql("SELECT state, assets_done FROM v_jobs") == [("done", 2)]
 
 
 @pytest.mark.parametrize("newest_first", [True, False])

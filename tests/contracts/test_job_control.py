@@ -8,7 +8,7 @@ import pytest
 from jobs import Process
 from sqlalchemy import text, update
 
-from pipeline.db import job_control, jobs
+from pipeline.db import job_control, job_ends
 from pipeline.errors import ConfigurationError
 from pipeline.runner import control
 from schemas.tables import stage_run
@@ -180,7 +180,9 @@ def test_a_listing_that_is_retried_finds_its_items_as_they_are(
             .where(stage_run.c.stage == "expand")
             .values(state="failed", error_class="AccessDeniedError", error_text="403")
         )
-        jobs.abandon(connection, job, "failed", error_class="AccessDeniedError", error_text="403")
+        job_ends.abandon(
+            connection, job, "failed", error_class="AccessDeniedError", error_text="403"
+        )
     # What it had queued is worked off all the same.
     assert process.drain(limit=1) == 1
     assert states(process, ITEMS) == [(job, "cancelled", 1)]
