@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from command import Cli, Result
 from sqlalchemy import select, text
 
 from pipeline.config import Settings
 from pipeline.db import runs
+from pipeline.db.engine import Database
 from pipeline.db.migrate import ensure_schema
 from pipeline.models.pool import ModelPool
 from pipeline.runner.execute import execute
@@ -89,6 +91,10 @@ class Process:
             run_id = connection.execute(due.limit(1)).scalar_one()
         execute(self.runtime, run_id, self.keeper, stopping, run_on)
 
+    def execute(self, run_id: int, run_on: Collection[str] = ()) -> None:
+        """Execute a run that is queued, and what is gone on with."""
+        assert execute(self.runtime, run_id, self.keeper, run_on=run_on)
+
     def drain(self, limit: int | None = None) -> int:
         """Execute what is due until nothing is, or ``limit`` stage runs; gives how many."""
         done = 0
@@ -117,3 +123,14 @@ class Process:
     def close(self) -> None:
         self.keeper.close()
         self.runtime.database.close()
+
+
+def until_ended_or_blocked(worker: threading.Thread, database: Database) -> None:
+    """Give a thread every chance to overtake us; where it waits for our lock, go on."""
+    if database.is_sqlite:
+        return  # we hold the only write lock
+    url = database.engine.url.set(drivername="postgresql")
+    with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as observer:
+        blocked = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        while worker.is_alive() and observer.execute(blocked).fetchone() is None:
+            pass

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -96,3 +96,16 @@ def tiny_stages(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, StageSpec
     yield stages
     stages.clear()
     stages.update(real)
+
+
+def meanwhile(stages: dict[str, StageSpec], stage: str, happens: Callable[[], object]) -> None:
+    """Let something happen once while a run of the stage is at work."""
+    real, times = stages[stage].run, iter([happens])
+
+    def run(inputs: StageInputs, params: Any, models: Models) -> StageOutput:
+        output = real(inputs, params, models)
+        for each in times:
+            each()
+        return output
+
+    stages[stage] = replace(stages[stage], run=run)

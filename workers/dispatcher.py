@@ -18,13 +18,11 @@ from kombu.exceptions import OperationalError
 from sqlalchemy import Connection
 
 from pipeline.db import dispatching, job_control, job_ends, runs, workers
-from pipeline.db.assets import lock_asset
 from pipeline.errors import BrokerUnavailableError, ConfigurationError, DatabaseUnavailableError
-from pipeline.runner.attempt import close_failed
+from pipeline.runner.attempt import close_failed, lock_asset_of
 from pipeline.runner.control import finish_cancelling
 from pipeline.runner.runtime import Runtime
 from pipeline.stages.base import QUEUES
-from schemas.tables import INGEST
 from workers.app import queue_name
 from workers.outage import Outage
 from workers.task_publishers import make_task_publisher
@@ -329,12 +327,11 @@ class Dispatcher:
             # A run fails together with the items that wait for it, or not at all; its asset is
             # locked before the run, as everybody does.
             with self._runtime.database.transaction() as connection:
-                if run.asset_id is not None and run.stage != INGEST:
-                    lock_asset(connection, run.asset_id)
+                facts = lock_asset_of(connection, run)
                 if dispatching.fail_lost(
                     connection, run.id, lost, max_attempts=settings.max_attempts
                 ):
-                    close_failed(connection, self._runtime, run.id)
+                    close_failed(connection, self._runtime, run.id, facts)
         with self._runtime.database.transaction() as connection:
             queued = dispatching.requeue_lost(connection, lost, max_attempts=settings.max_attempts)
         if queued or for_good:

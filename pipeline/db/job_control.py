@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, selec
 
 from pipeline.db import jobs, outbox
 from pipeline.db.assets import lock_asset, lock_assets
-from pipeline.db.runs import unlocked
+from pipeline.db.runs import locked, unlocked
 from pipeline.errors import (
     ConfigurationError,
     ContractError,
@@ -114,7 +114,8 @@ def hand_over(
             update(stage_run)
             .where(
                 stage_run.c.id.in_(
-                    unlocked(
+                    # Who cancels afterwards waits for those that others have locked, too.
+                    (locked if also_to_paused else unlocked)(
                         stage_run.c.job_id == job_id,
                         stage_run.c.state.in_(jobs.UNFINISHED_RUN_STATES),
                         is_stage,
@@ -224,8 +225,7 @@ def cancel_batch(connection: Connection, job_id: int, *, after: int, limit: int)
 
 def _lock_runs(connection: Connection, ids: Sequence[int]) -> None:
     if ids:
-        query = select(stage_run.c.id).where(stage_run.c.id.in_(ids)).order_by(stage_run.c.id)
-        connection.execute(query.with_for_update(key_share=True))
+        connection.execute(locked(stage_run.c.id.in_(ids)))
 
 
 def _cancel_runs(

@@ -1,11 +1,11 @@
 """How items end, and with the last of them their job."""
 
-from sqlalchemy import Connection, bindparam, exists, func, select, union_all, update
+from sqlalchemy import Connection, bindparam, exists, func, or_, select, union_all, update
 
 from pipeline.db import outbox
 from pipeline.db.jobs import OPEN_ITEM_STATES, UNFINISHED_RUN_STATES
 from schemas.tables import EXPAND, job, job_item, stage_run
-from schemas.types import is_one_of, utc_now
+from schemas.types import Id, is_one_of, utc_now
 
 _SET_ITEM_STATE = (
     update(job_item)
@@ -13,6 +13,7 @@ _SET_ITEM_STATE = (
         job_item.c.job_id == bindparam("job"),
         job_item.c.location_id == bindparam("location"),
         is_one_of(job_item.c.state, OPEN_ITEM_STATES),
+        or_(job_item.c.asset_id == bindparam("asset"), bindparam("asset", type_=Id).is_(None)),
     )
     .values(
         state=bindparam("new_state"),
@@ -33,14 +34,17 @@ def set_item_state(
     location_id: int,
     state: str,
     *,
+    asset_id: int | None = None,
     failed_run_id: int | None = None,
 ) -> None:
-    """Move an open item on. Whoever closes one calls :func:`close_if_complete` afterwards."""
+    """Move an open item on; with ``asset_id`` only while it waits for that asset: other bytes may
+    have been found at its place. Whoever closes one calls :func:`close_if_complete` afterwards."""
     moved = connection.execute(
         _SET_ITEM_STATE,
         {
             "job": job_id,
             "location": location_id,
+            "asset": asset_id,
             "new_state": state,
             "failed_run": failed_run_id,
         },

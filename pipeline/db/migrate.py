@@ -8,6 +8,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
+from pipeline.db import workers
 from pipeline.db.engine import Database
 from pipeline.errors import ConfigurationError
 
@@ -42,14 +43,16 @@ def upgrade(database: Database) -> None:
     """Run the missing migrations, all in one transaction; safe to call from many processes.
 
     Raises:
-        ConfigurationError: the database is of a newer version, or holds tables of something else.
+        ConfigurationError: the database is of a newer version, holds tables of something else, or
+            processes of the version before are at work on it.
     """
     with database.transaction() as connection:
         if not database.is_sqlite:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
         revision = MigrationContext.configure(connection).get_current_revision()
         script = ScriptDirectory.from_config(alembic_config())
-        if revision is None and {"job", "asset"} & set(inspect(connection).get_table_names()):
+        tables = set(inspect(connection).get_table_names())
+        if revision is None and {"job", "asset"} & tables:
             raise ConfigurationError(
                 f"the database {database.display_url} holds tables of something else; "
                 "give mediaweave a database of its own"
@@ -61,7 +64,20 @@ def upgrade(database: Database) -> None:
                 f"the database {database.display_url} was made by a newer mediaweave "
                 f"(revision {revision}); upgrade this installation"
             )
+        if revision != script.get_current_head() and "worker" in tables:
+            _refuse_beside_others(connection, database.display_url)
         command.upgrade(alembic_config(connection), "head")
+
+
+def _refuse_beside_others(connection: Connection, display_url: str) -> None:
+    """They would go on by the rules of their version."""
+    count = workers.count(connection)
+    if count:
+        raise ConfigurationError(
+            f"workers or dispatchers are at work on the database {display_url} ({count} seen): "
+            "stop them, upgrade, and start them again; one that was killed counts for "
+            f"{workers.SILENT_SECONDS:.0f} seconds more"
+        )
 
 
 def ensure_schema(database: Database) -> None:

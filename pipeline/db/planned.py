@@ -60,13 +60,13 @@ class Taker:
     """Who takes a run of these queues, as :func:`pipeline.db.runs.claim` would."""
 
     queues: frozenset[str]
-    #: Stages that take too long.
-    not_stages: frozenset[str]
+    #: But not of these stages.
+    except_stages: frozenset[str]
     owner: str
     lease_seconds: float
 
     def wants(self, run: PlannedRun) -> bool:
-        return run.queue in self.queues and run.stage not in self.not_stages and not run.is_held
+        return run.queue in self.queues and run.stage not in self.except_stages and not run.is_held
 
 
 def write_planned(

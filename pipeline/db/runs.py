@@ -229,6 +229,12 @@ def renew(connection: Connection, tokens: Sequence[str], *, lease_seconds: float
     )
 
 
+def locked(*conditions: ColumnElement[bool]) -> Select[tuple[int]]:
+    """Ids of runs, locked one after the other; for those that others have locked it waits."""
+    query = select(stage_run.c.id).where(*conditions).order_by(stage_run.c.id)
+    return query.with_for_update(key_share=True)
+
+
 def unlocked(*conditions: ColumnElement[bool]) -> Select[tuple[int]]:
     """Ids of runs, locked, leaving out those that others have locked: many rows are never waited
     for while some are held."""

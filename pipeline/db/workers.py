@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 
 from pipeline.db.results import insert_or_ignore
 from schemas.operations import worker
@@ -34,13 +34,20 @@ def forget_silent(connection: Connection) -> None:
     connection.execute(delete(worker).where(worker.c.seen_at < utc_now(-FORGOTTEN_SECONDS)))
 
 
+def _lives() -> ColumnElement[bool]:
+    return worker.c.seen_at > utc_now(-SILENT_SECONDS)
+
+
+def count(connection: Connection) -> int:
+    """How many processes live."""
+    return connection.execute(select(func.count()).select_from(worker).where(_lives())).scalar_one()
+
+
 def slots_by_queue(connection: Connection) -> Mapping[str, int]:
     """How many stage runs of each queue can be worked on at once by the processes that live."""
-    query = select(worker.c.queues, worker.c.slots).where(
-        worker.c.seen_at > utc_now(-SILENT_SECONDS)
-    )
+    query = select(worker.c.queues, worker.c.slots).where(_lives())
     slots: dict[str, int] = {}
-    for queues, count in connection.execute(query):
+    for queues, number in connection.execute(query):
         for queue in filter(None, queues.split(",")):
-            slots[queue] = slots.get(queue, 0) + count
+            slots[queue] = slots.get(queue, 0) + number
     return slots

@@ -140,7 +140,7 @@ def _advance(
                 plans=plans,
             )
             changes.runs.append(run)
-            seen.note_queued(spec.name, mark)
+            seen.note_queued(spec.name, mark, job_id)
             progress.pending.append(spec.name)
         elif row.state == "succeeded":
             progress.succeeded[spec.name] = row
@@ -149,9 +149,9 @@ def _advance(
         ):
             progress.failed.append(row.id)
         else:
-            if adopt or row.state in ("failed", "cancelled"):
+            if adopt or row.state in ("failed", "cancelled") or not seen.is_wanted_by(row.job_id):
                 jobs.adopt_run(connection, row.id, job_id=job_id, priority=priority)
-                seen.note_queued(spec.name, mark)
+                seen.note_queued(spec.name, mark, job_id)
             progress.pending.append(spec.name)
     return progress
 
@@ -191,6 +191,7 @@ def advance_items(
             item.job_id,
             item.location_id,
             progress.item_state,
+            asset_id=seen.asset_id,
             failed_run_id=progress.failed_run_id,
         )
         seen.note_moved(item, progress.item_state)

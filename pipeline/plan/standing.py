@@ -35,8 +35,9 @@ class OpenItem(NamedTuple):
 class KnownRun(NamedTuple):
     """A run that was written since the look."""
 
-    #: None where nobody asks for it.
+    #: None where it is queued for a job that wants it: nobody adopts it.
     id: int | None
+    job_id: int | None
     state: str
     outputs: Mapping[str, str]
 
@@ -51,7 +52,7 @@ class Standing:
     has_audio: bool
     #: What the first stages read: the bytes, and the subtitle files beside them.
     base_inputs: Mapping[str, Any]
-    #: (stage, fingerprint) → id, state, outputs, error_class, finished_at.
+    #: (stage, fingerprint) → id, job_id, state, outputs, error_class, finished_at.
     runs: dict[tuple[str, str], Any]
     #: stage → the run that is shown.
     heads: dict[str, int]
@@ -62,22 +63,27 @@ class Standing:
 
     def stands(self, facts: Any, job_id: int | None) -> bool:
         """Whether it is still true under the next lock, which gave ``facts``: nobody else had the
-        asset in between. To be asked once for each lock.
+        asset in between.
 
         Only where no other job than ``job_id`` waits for the asset: they may be paused by now.
         """
-        self.lock_count += 1
-        return (
-            facts.id == self.asset_id
-            and facts.lock_count == self.lock_count
-            and {item.job_id for item in self.open_items} == {job_id}
+        return facts.lock_count == self.lock_count + 1 and all(
+            item.job_id == job_id for item in self.open_items
         )
 
-    def note_queued(self, stage: str, fingerprint: str) -> None:
-        self.runs[stage, fingerprint] = KnownRun(None, "queued", {})
+    def is_wanted_by(self, job_id: int | None) -> bool:
+        """Whether an item of the job waits for the asset."""
+        return any(item.job_id == job_id for item in self.open_items)
 
-    def note_succeeded(self, run: ClaimedRun, outputs: Mapping[str, str]) -> None:
-        self.runs[run.stage, run.fingerprint] = KnownRun(run.stage_run_id, "succeeded", outputs)
+    def note_queued(self, stage: str, fingerprint: str, job_id: int) -> None:
+        self.runs[stage, fingerprint] = KnownRun(None, job_id, "queued", {})
+
+    def note_succeeded(self, run: ClaimedRun, outputs: Mapping[str, str], facts: Any) -> None:
+        """Our run, under the lock that gave ``facts``."""
+        self.lock_count = facts.lock_count
+        self.runs[run.stage, run.fingerprint] = KnownRun(
+            run.stage_run_id, run.job_id, "succeeded", outputs
+        )
 
     def note_moved(self, item: OpenItem, state: str) -> None:
         place = self.open_items.index(item)
@@ -119,6 +125,7 @@ _NEWEST_JOB = (
 _LOOK = (
     select(
         stage_run.c.id,
+        stage_run.c.job_id,
         stage_run.c.stage,
         stage_run.c.fingerprint,
         stage_run.c.state,

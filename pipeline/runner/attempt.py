@@ -3,6 +3,7 @@
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 from sqlalchemy import Connection, select
@@ -122,7 +123,7 @@ class Attempt:
         with runtime.scratch.temporary_folder() as work_dir:
             found = ingest(runtime, run, work_dir)
 
-        def close(connection: Connection) -> Standing | None:
+        def close(connection: Connection) -> Standing:
             runs.hold(connection, run)
             facts = store_ingested(connection, run, found)
             outcome = closing.Outcome(
@@ -134,7 +135,7 @@ class Attempt:
             closing.succeed(connection, run, outcome)
             return self._advance(connection, look_at(connection, facts))
 
-        self._go_on_from(persist(runtime.database, self.stopping, close, self._touch))
+        self._remember(persist(runtime.database, self.stopping, close, self._touch))
         runtime.bugs.none(run.job_id, run.stage)
 
     def _stage(self) -> None:
@@ -152,7 +153,7 @@ class Attempt:
             stored = store_files(runtime, spec, output, inputs)
             ref = results.RunRef(stage_run_id=run.stage_run_id, asset_id=inputs.asset_id)
 
-            def close(connection: Connection) -> Standing | None:
+            def close(connection: Connection) -> Standing:
                 outcome = closing.Outcome(
                     asset_id=ref.asset_id,
                     outputs=stored.digests,
@@ -166,23 +167,25 @@ class Attempt:
                 write_rows(connection, runtime, ref, stored)
                 seen = self.run_on.recall() if self.run_on is not None else None
                 if seen is not None and not is_held and seen.stands(facts, run.job_id):
-                    seen.note_succeeded(run, outcome.outputs)
+                    seen.note_succeeded(run, outcome.outputs, facts)
                 else:
                     seen = look_at(connection, facts)
                 return self._advance(connection, seen)
 
-            self._go_on_from(persist(runtime.database, self.stopping, close, self._touch))
+            self._remember(persist(runtime.database, self.stopping, close, self._touch))
         runtime.bugs.none(run.job_id, run.stage)
         seconds = time.monotonic() - self.started
         runtime.pace.note(run.stage, seconds)
         log.info("stage_done", seconds=round(seconds, 3))
 
-    def _advance(self, connection: Connection, seen: Standing) -> Standing | None:
-        """Gives what is known of the asset, if a run of it is gone on with."""
+    def _advance(self, connection: Connection, seen: Standing) -> Standing:
+        """Gives ``seen``, with what was written noted in it."""
+        # Even where the answer to the commit is lost: it may be ours, and nobody else has it then.
         self.following = advance_items(connection, seen, self.runtime.plans, self._taker())
-        return None if self.following is None else seen
+        return seen
 
-    def _go_on_from(self, seen: Standing | None) -> None:
+    def _remember(self, seen: Standing) -> None:
+        """What was noted is committed: the next run of the asset may rely on it."""
         if self.run_on is not None:
             self.run_on.seen = seen
 
@@ -197,7 +200,7 @@ class Attempt:
             return None
         return Taker(
             queues=run_on.queues,
-            not_stages=runtime.pace.slower_than(SHORT_SECONDS),
+            except_stages=runtime.pace.slower_than(SHORT_SECONDS),
             owner=runs.process_owner(),
             lease_seconds=runtime.settings.lease_seconds,
         )
@@ -266,6 +269,7 @@ class Attempt:
                 runs.give_back(connection, self.run.token)
             return
         log.warning("stage_failed", error_class=type(error).__name__, error_text=str(error))
+        self.runtime.pace.note(self.run.stage, time.monotonic() - self.started)
         try:
             persist(self.runtime.database, self.stopping, lambda c: self._record(c, error))
         except runs.LeaseLostError:
@@ -286,8 +290,7 @@ class Attempt:
     def _record(self, connection: Connection, error: PipelineError) -> None:
         run, settings = self.run, self.runtime.settings
         error_class, error_text = type(error).__name__, results.without_nul(str(error))
-        if run.asset_id is not None and run.stage != INGEST:
-            lock_asset(connection, run.asset_id)
+        facts = lock_asset_of(connection, run)
         if is_retried(error) and run.attempt < settings.max_attempts:
             closing.postpone(
                 connection,
@@ -304,11 +307,21 @@ class Attempt:
             error_text=error_text,
             seconds=time.monotonic() - self.started,
         )
-        close_failed(connection, self.runtime, run.stage_run_id)
+        close_failed(connection, self.runtime, run.stage_run_id, facts)
 
 
-def close_failed(connection: Connection, runtime: Runtime, stage_run_id: int) -> None:
-    """Close the items, or the job, that a failed run leaves without a way on."""
+def lock_asset_of(connection: Connection, run: Any) -> Any:
+    """As :func:`lock_asset`, before the run is failed; None where it is none of an asset's."""
+    if run.asset_id is None or run.stage == INGEST:
+        return None
+    return lock_asset(connection, run.asset_id)
+
+
+def close_failed(
+    connection: Connection, runtime: Runtime, stage_run_id: int, facts: Any = None
+) -> None:
+    """Close the items, or the job, that a failed run leaves without a way on; ``facts``: what
+    :func:`lock_asset_of` gave."""
     run = connection.execute(select(stage_run).where(stage_run.c.id == stage_run_id)).one()
     if run.stage == EXPAND:
         job_ends.abandon(
@@ -320,8 +333,7 @@ def close_failed(connection: Connection, runtime: Runtime, stage_run_id: int) ->
         )
         return
     if run.stage != INGEST:
-        seen = look_at(connection, lock_asset(connection, run.asset_id))
-        advance_items(connection, seen, runtime.plans)
+        advance_items(connection, look_at(connection, facts), runtime.plans)
         return
     for item in jobs.open_items_of_ingest(connection, stage_run_id):
         job_ends.set_item_state(

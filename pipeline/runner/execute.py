@@ -16,7 +16,7 @@ from pipeline.runner.runtime import Runtime
 log = structlog.get_logger()
 
 #: A worker goes on with the next stage of an asset for so long before it looks for what is most
-#: urgent; what a live job may wait for because of that.
+#: urgent.
 RUN_ON_SECONDS = 0.2
 
 

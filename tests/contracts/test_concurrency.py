@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
-import psycopg
 import pytest
+from jobs import until_ended_or_blocked
 from sqlalchemy import text
 
 from pipeline.config import Settings
@@ -320,7 +320,7 @@ def test_a_job_that_meets_an_ingest_at_its_end_is_closed(
     def at_the_moment(*arguments: Any) -> Any:
         found = real_moment(*arguments)
         may_end.set()
-        _until_ended_or_blocked(worker, bench)
+        until_ended_or_blocked(worker, bench.runtime.database)
         return found
 
     monkeypatch.setattr(jobs, moment, at_the_moment)
@@ -328,17 +328,6 @@ def test_a_job_that_meets_an_ingest_at_its_end_is_closed(
     worker.join()
     bench.drain()
     assert bench.sql("SELECT job_id, state FROM v_jobs ORDER BY job_id") == [(1, state), (2, state)]
-
-
-def _until_ended_or_blocked(worker: threading.Thread, bench: Bench) -> None:
-    """Give the worker every chance to overtake us; where it waits for our lock, go on."""
-    if bench.runtime.database.is_sqlite:
-        return  # we hold the only write lock
-    url = bench.runtime.database.engine.url.set(drivername="postgresql")
-    with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as observer:
-        blocked = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        while worker.is_alive() and observer.execute(blocked).fetchone() is None:
-            pass
 
 
 def test_a_retry_beside_the_last_item_leaves_its_job_open(
@@ -357,7 +346,7 @@ def test_a_retry_beside_the_last_item_leaves_its_job_open(
     def retry_run(*arguments: Any, **options: Any) -> bool:
         is_retried = real_retry(*arguments, **options)
         worker.start()
-        _until_ended_or_blocked(worker, bench)
+        until_ended_or_blocked(worker, bench.runtime.database)
         return is_retried
 
     monkeypatch.setattr(job_control, "retry_run", retry_run)

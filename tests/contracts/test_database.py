@@ -8,7 +8,7 @@ from alembic import command
 from database_rows import add_asset, rows
 from sqlalchemy import text
 
-from pipeline.db import queries
+from pipeline.db import queries, workers
 from pipeline.db.bulk import insert_rows
 from pipeline.db.engine import Database, open_database
 from pipeline.db.migrate import alembic_config, ensure_schema, upgrade
@@ -46,6 +46,20 @@ def test_a_newer_database_is_refused(database: Database) -> None:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(ConfigurationError, match="made by a newer mediaweave"):
         ensure_schema(database)
+
+
+def test_nothing_is_upgraded_under_workers_that_are_at_work(database: Database) -> None:
+    with database.transaction() as connection:
+        command.downgrade(alembic_config(connection), "0002")
+        workers.announce(connection, "here/1", queues=["io"], slots=1, version="0.0")
+    with pytest.raises(ConfigurationError, match=r"are at work .* \(1 seen\): stop"):
+        upgrade(database)
+    with database.transaction() as connection:
+        workers.leave(connection, "here/1")
+    upgrade(database)
+    with database.transaction() as connection:
+        workers.announce(connection, "here/1", queues=["io"], slots=1, version="0.0")
+    upgrade(database)  # there is nothing to do, and nobody in the way
 
 
 def test_a_database_that_takes_no_rows_at_once_is_away(database: Database) -> None:

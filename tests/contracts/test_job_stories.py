@@ -34,7 +34,6 @@ from tiny_stages import tiny_stages
 
 from pipeline.config import Settings
 from pipeline.db import dispatching, job_control, runs
-from pipeline.db.assets import lock_asset
 from pipeline.db.engine import Database
 from pipeline.db.invariants import Limits, check_invariants
 from pipeline.db.jobs import PlanCache
@@ -47,7 +46,7 @@ from pipeline.errors import (
 )
 from pipeline.plan.graph import stages_for
 from pipeline.runner import control, expand, intake
-from pipeline.runner.attempt import Attempt, RunOn, close_failed
+from pipeline.runner.attempt import Attempt, RunOn, close_failed, lock_asset_of
 from pipeline.runner.leases import LeaseKeeper
 from pipeline.runner.runtime import Runtime
 from pipeline.stages.base import QUEUES
@@ -517,10 +516,9 @@ class Story(RuleBasedStateMachine):
             for_good = dispatching.lost_for_good(connection, lost, max_attempts=MAX_ATTEMPTS)
         for run in for_good:
             with self.database.transaction() as connection:
-                if run.asset_id is not None and run.stage != INGEST:
-                    lock_asset(connection, run.asset_id)
+                facts = lock_asset_of(connection, run)
                 assert dispatching.fail_lost(connection, run.id, lost, max_attempts=MAX_ATTEMPTS)
-                close_failed(connection, self.runtime, run.id)
+                close_failed(connection, self.runtime, run.id, facts)
         with self.database.transaction() as connection:
             dispatching.requeue_lost(connection, lost, max_attempts=MAX_ATTEMPTS)
 

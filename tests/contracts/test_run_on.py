@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from jobs import Process
 from sqlalchemy import Connection
-from tiny_stages import tiny_stages
+from tiny_stages import meanwhile, tiny_stages
 
 from pipeline.db import job_control
 from pipeline.errors import DatabaseUnavailableError
@@ -138,19 +138,6 @@ def film(
         process.submit(tmp_path / "film.mp4")
         assert process.drain(limit=1) == 1
         yield stages
-
-
-def meanwhile(stages: dict[str, StageSpec], stage: str, happens: Callable[[], object]) -> None:
-    """Let something happen once while a run of the stage is at work."""
-    real, times = stages[stage].run, iter([happens])
-
-    def run(inputs: StageInputs, params: Any, models: Models) -> StageOutput:
-        output = real(inputs, params, models)
-        for each in times:
-            each()
-        return output
-
-    stages[stage] = replace(stages[stage], run=run)
 
 
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:

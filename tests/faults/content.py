@@ -129,7 +129,7 @@ def _assets(connection: Connection) -> dict[str, Any]:
         sidecars[row.asset_id].append((row.name, row.sha256))
     return {
         row["sha256"]: {
-            **{k: v for k, v in row.items() if k not in ("id", "ingested_at")},
+            **{k: v for k, v in row.items() if k not in ("id", "ingested_at", "lock_count")},
             "streams": streams[row["id"]],
             "sidecars": sorted(sidecars[row["id"]]),
         }
