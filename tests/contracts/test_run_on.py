@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from tiny_stages import meanwhile, tiny_stages
 
 from pipeline.db import job_control
-from pipeline.errors import DatabaseUnavailableError
+from pipeline.errors import DatabaseUnavailableError, InvalidMediaError
 from pipeline.plan.graph import STAGES
 from pipeline.plan.standing import Standing
 from pipeline.runner import attempt, control, execute
@@ -233,3 +233,15 @@ def test_a_stage_that_is_not_known_yet_is_gone_on_with(process: Process) -> None
     assert process.runtime.pace.slower_than(0.0) <= {"split"}
     process.execute_next(run_on=QUEUES)
     assert states(process)["ocr"] == ("succeeded", 1)
+
+
+def test_how_long_a_stage_takes_is_known_also_if_it_fails(
+    process: Process, film: dict[str, StageSpec]
+) -> None:
+    def run(inputs: StageInputs, params: Any, models: Models) -> StageOutput:
+        raise InvalidMediaError("bad")
+
+    film["ocr"] = replace(film["ocr"], run=run)
+    process.execute_next(run_on=QUEUES)
+    assert states(process)["ocr"] == ("failed", 1)
+    assert "ocr" in process.runtime.pace.slower_than(0.0)
