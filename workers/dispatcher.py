@@ -5,7 +5,6 @@ Any number of dispatchers may run: each takes its rows with a conditional update
 """
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +14,6 @@ import structlog
 from amqp.exceptions import ChannelError  # type: ignore[import-untyped]
 from celery import Celery
 from kombu.exceptions import OperationalError
-from sqlalchemy import Connection
 
 from pipeline.db import dispatching, job_control, job_ends, runs, workers
 from pipeline.errors import BrokerUnavailableError, ConfigurationError, DatabaseUnavailableError
@@ -319,7 +317,9 @@ class Dispatcher:
         # While the database was away nobody could renew a lease: they get the time to do so.
         waited = time.monotonic() - self._database_back_at >= settings.lease_seconds
         with self._runtime.database.reading() as connection:
-            lost = dispatching.Lost(dead_owners=_dead_owners(connection), with_expired=waited)
+            # On this host there is no need to wait for the leases of the dead.
+            dead = filter(runs.is_gone, dispatching.running_owners(connection))
+            lost = dispatching.Lost(dead_owners=list(dead), with_expired=waited)
             for_good = dispatching.lost_for_good(
                 connection, lost, max_attempts=settings.max_attempts
             )
@@ -336,23 +336,3 @@ class Dispatcher:
             queued = dispatching.requeue_lost(connection, lost, max_attempts=settings.max_attempts)
         if queued or for_good:
             log.info("leases_recovered", queued=queued, out_of_attempts=len(for_good))
-
-
-def _dead_owners(connection: Connection) -> list[str]:
-    """Owners of leases on this host whose process is gone: no need to wait for the lease."""
-    dead = []
-    for owner in dispatching.running_owners(connection):
-        space, _, pid = owner.rpartition("/")
-        if space == runs.process_space() and not _alive(int(pid)):
-            dead.append(owner)
-    return dead
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -172,7 +172,7 @@ def cancel_batch(connection: Connection, job_id: int, *, after: int, limit: int)
     for; gives the items' locations.
 
     What runs at this moment is left to end. When fewer than ``limit`` are left the job is
-    ``cancelled``.
+    ``cancelled``; unless somebody has opened items again, which takes another round from 0.
     """
     query = (
         select(job_item.c.location_id, job_item.c.asset_id, job_item.c.ingest_run_id)
@@ -215,12 +215,20 @@ def cancel_batch(connection: Connection, job_id: int, *, after: int, limit: int)
     # And what was once queued for it, and no open item of it waits for.
     hand_over(connection, job_id, also_to_paused=True)
     _cancel_runs(connection, stage_run.c.job_id == job_id, only_waiting=True)
-    if lock_job(connection, job_id) in OPEN_JOB_STATES:
+    if lock_job(connection, job_id) in OPEN_JOB_STATES and not _has_open_items(connection, job_id):
         connection.execute(
             update(job).where(job.c.id == job_id).values(state="cancelled", finished_at=utc_now())
         )
         outbox.add_finished_job(connection, job_id)
     return closed
+
+
+def _has_open_items(connection: Connection, job_id: int) -> bool:
+    """Somebody may have retried what had failed."""
+    query = select(job_item.c.job_id).where(
+        job_item.c.job_id == job_id, job_item.c.state.in_(jobs.OPEN_ITEM_STATES)
+    )
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def _lock_runs(connection: Connection, ids: Sequence[int]) -> None:

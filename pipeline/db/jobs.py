@@ -194,7 +194,12 @@ def adopt_run(connection: Connection, stage_run_id: int, *, job_id: int, priorit
             stage_run.c.state.in_(UNFINISHED_RUN_STATES),
             or_(stage_run.c.job_id != job_id, stage_run.c.job_id.is_(None)),
         )
-        .values(job_id=job_id, dispatch_rank=case((rank > -priority, -priority), else_=rank))
+        .values(
+            job_id=job_id,
+            dispatch_rank=case((rank > -priority, -priority), else_=rank),
+            # A message that came while the other job was held was of no effect.
+            published_at=None,
+        )
     )
     connection.execute(
         update(stage_run)

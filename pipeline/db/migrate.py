@@ -10,6 +10,7 @@ from sqlalchemy import Connection, inspect, text
 
 from pipeline.db import workers
 from pipeline.db.engine import Database
+from pipeline.db.runs import is_gone
 from pipeline.errors import ConfigurationError
 
 # Any constant: two processes that migrate one PostgreSQL database wait for each other.
@@ -52,7 +53,7 @@ def upgrade(database: Database) -> None:
         revision = MigrationContext.configure(connection).get_current_revision()
         script = ScriptDirectory.from_config(alembic_config())
         tables = set(inspect(connection).get_table_names())
-        if revision is None and {"job", "asset"} & tables:
+        if revision is None and {"job", "asset", "worker"} & tables:
             raise ConfigurationError(
                 f"the database {database.display_url} holds tables of something else; "
                 "give mediaweave a database of its own"
@@ -64,6 +65,7 @@ def upgrade(database: Database) -> None:
                 f"the database {database.display_url} was made by a newer mediaweave "
                 f"(revision {revision}); upgrade this installation"
             )
+        # The version before the table has none.
         if revision != script.get_current_head() and "worker" in tables:
             _refuse_beside_others(connection, database.display_url)
         command.upgrade(alembic_config(connection), "head")
@@ -71,7 +73,7 @@ def upgrade(database: Database) -> None:
 
 def _refuse_beside_others(connection: Connection, display_url: str) -> None:
     """They would go on by the rules of their version."""
-    count = workers.count(connection)
+    count = sum(not is_gone(owner) for owner in workers.living(connection))
     if count:
         raise ConfigurationError(
             f"workers or dispatchers are at work on the database {display_url} ({count} seen): "

@@ -35,9 +35,12 @@ from sqlalchemy import (
     update,
 )
 
+from pipeline.db.jobs import OPEN_ITEM_STATES
 from pipeline.errors import AttemptLostError, ResourceExhaustedError, names_of
 from schemas.tables import (
+    INGEST,
     job,
+    job_item,
     model,
     stage_run,
     stage_run_input,
@@ -74,6 +77,20 @@ class ClaimedRun:
 def process_owner() -> str:
     """Names this process in ``lease_owner``: :func:`process_space`, then the process id."""
     return f"{process_space()}/{os.getpid()}"
+
+
+def is_gone(owner: str) -> bool:
+    """Whether the owner was a process of this host, as it is booted now, and lives no more."""
+    space, _, pid = owner.rpartition("/")
+    if space != process_space():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False
 
 
 @cache
@@ -280,5 +297,18 @@ def expire(connection: Connection, tokens: Sequence[str]) -> None:
 
 def unless_cancelled(state: str) -> Case[str]:
     """A run that goes back into its queue ends there if nobody wants it any more."""
-    is_cancelled = exists().where(job.c.id == stage_run.c.job_id, job.c.cancelled_at.is_not(None))
+    others_wait = exists().where(
+        or_(
+            and_(job_item.c.asset_id == stage_run.c.asset_id, stage_run.c.stage != INGEST),
+            job_item.c.ingest_run_id == stage_run.c.id,
+        ),
+        job_item.c.job_id != stage_run.c.job_id,
+        is_one_of(job_item.c.state, OPEN_ITEM_STATES),
+    )
+    is_cancelled = exists().where(
+        job.c.id == stage_run.c.job_id,
+        job.c.cancelled_at.is_not(None),
+        # Before it is cancelled to the end, its runs are handed over to others.
+        not_(and_(job.c.state != "cancelled", others_wait)),
+    )
     return case((is_cancelled, "cancelled"), else_=state)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import ColumnElement, Connection, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, delete, select, update
 
 from pipeline.db.results import insert_or_ignore
 from schemas.operations import worker
@@ -38,9 +38,9 @@ def _lives() -> ColumnElement[bool]:
     return worker.c.seen_at > utc_now(-SILENT_SECONDS)
 
 
-def count(connection: Connection) -> int:
-    """How many processes live."""
-    return connection.execute(select(func.count()).select_from(worker).where(_lives())).scalar_one()
+def living(connection: Connection) -> list[str]:
+    """Owners that said something not long ago."""
+    return list(connection.execute(select(worker.c.owner).where(_lives())).scalars())
 
 
 def slots_by_queue(connection: Connection) -> Mapping[str, int]:

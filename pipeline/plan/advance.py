@@ -55,6 +55,17 @@ class _Changes:
 
     runs: list[PlannedRun] = field(default_factory=list)
     heads: dict[str, int] = field(default_factory=dict)
+    #: Id of a run that is there → the job that takes it over, and its priority.
+    adopted: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    def write(
+        self, connection: Connection, asset_id: int, taker: Taker | None = None
+    ) -> ClaimedRun | None:
+        """Gives the run that ``taker`` has now."""
+        # Sorted, as everybody locks runs.
+        for run_id, (job_id, priority) in sorted(self.adopted.items()):
+            jobs.adopt_run(connection, run_id, job_id=job_id, priority=priority)
+        return write_planned(connection, asset_id, self.runs, self.heads, taker)
 
 
 def advance(
@@ -88,7 +99,7 @@ def advance(
         is_held=False,
     )
     _flip_heads(seen, progress, job_id, changes)
-    write_planned(connection, asset_id, changes.runs, changes.heads)
+    changes.write(connection, asset_id)
     return progress
 
 
@@ -149,8 +160,12 @@ def _advance(
         ):
             progress.failed.append(row.id)
         else:
-            if adopt or row.state in ("failed", "cancelled") or not seen.is_wanted_by(row.job_id):
-                jobs.adopt_run(connection, row.id, job_id=job_id, priority=priority)
+            if (
+                adopt
+                or row.state in ("failed", "cancelled")
+                or not seen.is_wanted_by(row.job_id, also_if_held=is_held)
+            ):
+                changes.adopted[row.id] = (job_id, priority)
                 seen.note_queued(spec.name, mark, job_id)
             progress.pending.append(spec.name)
     return progress
@@ -178,13 +193,14 @@ def advance_items(
             plans=plans,
             changes=changes,
             adopt=False,
-            is_held=item.is_paused or item.is_cancelled,
+            is_held=item.is_held,
         )
         _flip_heads(seen, progress, item.job_id, changes)
         if progress.item_state != item.state:
             moved.append((item, progress))
     # Locks are taken in one order everywhere: runs, items, jobs.
-    taken = write_planned(connection, seen.asset_id, changes.runs, changes.heads, taker)
+    taken = changes.write(connection, seen.asset_id, taker)
+    closed = set()
     for item, progress in moved:
         job_ends.set_item_state(
             connection,
@@ -196,7 +212,9 @@ def advance_items(
         )
         seen.note_moved(item, progress.item_state)
         if progress.item_state not in jobs.OPEN_ITEM_STATES:
-            job_ends.close_if_complete(connection, item.job_id)
+            closed.add(item.job_id)
+    for job_id in sorted(closed):
+        job_ends.close_if_complete(connection, job_id)
     return taken
 
 

@@ -26,6 +26,10 @@ class OpenItem(NamedTuple):
     priority: int
     submitted_at: datetime
 
+    @property
+    def is_held(self) -> bool:
+        return self.is_paused or self.is_cancelled
+
     @classmethod
     def read(cls, columns: Sequence[Any]) -> "OpenItem":
         *others, submitted_at = columns
@@ -71,9 +75,11 @@ class Standing:
             item.job_id == job_id for item in self.open_items
         )
 
-    def is_wanted_by(self, job_id: int | None) -> bool:
+    def is_wanted_by(self, job_id: int | None, *, also_if_held: bool) -> bool:
         """Whether an item of the job waits for the asset."""
-        return any(item.job_id == job_id for item in self.open_items)
+        return any(
+            item.job_id == job_id and (also_if_held or not item.is_held) for item in self.open_items
+        )
 
     def note_queued(self, stage: str, fingerprint: str, job_id: int) -> None:
         self.runs[stage, fingerprint] = KnownRun(None, job_id, "queued", {})

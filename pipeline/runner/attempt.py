@@ -335,8 +335,10 @@ def close_failed(
     if run.stage != INGEST:
         advance_items(connection, look_at(connection, facts), runtime.plans)
         return
-    for item in jobs.open_items_of_ingest(connection, stage_run_id):
+    items = jobs.open_items_of_ingest(connection, stage_run_id)
+    for item in items:
         job_ends.set_item_state(
             connection, item.job_id, item.location_id, "failed", failed_run_id=stage_run_id
         )
-        job_ends.close_if_complete(connection, item.job_id)
+    for job_id in sorted({item.job_id for item in items}):
+        job_ends.close_if_complete(connection, job_id)

@@ -8,7 +8,7 @@ from alembic import command
 from database_rows import add_asset, rows
 from sqlalchemy import text
 
-from pipeline.db import queries, workers
+from pipeline.db import queries, runs, workers
 from pipeline.db.bulk import insert_rows
 from pipeline.db.engine import Database, open_database
 from pipeline.db.migrate import alembic_config, ensure_schema, upgrade
@@ -52,6 +52,9 @@ def test_nothing_is_upgraded_under_workers_that_are_at_work(database: Database) 
     with database.transaction() as connection:
         command.downgrade(alembic_config(connection), "0002")
         workers.announce(connection, "here/1", queues=["io"], slots=1, version="0.0")
+        # One that was killed.
+        dead = f"{runs.process_space()}/{2**22 + 1}"
+        workers.announce(connection, dead, queues=["io"], slots=1, version="0.0")
     with pytest.raises(ConfigurationError, match=r"are at work .* \(1 seen\): stop"):
         upgrade(database)
     with database.transaction() as connection:
