@@ -2,14 +2,10 @@
 
 from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, String, Table, Text, text
 
-from schemas.tables import metadata
+from schemas.tables.base import id_column, metadata
 from schemas.types import Id, Json, UtcDateTime, utc_now
 
 _UNSENT_WEBHOOK = "webhook IS NOT NULL AND sent_at IS NULL AND failed_at IS NULL"
-
-
-def _id() -> Column[int]:
-    return Column("id", Id, primary_key=True, autoincrement=True)
 
 
 worker = Table(
@@ -29,7 +25,7 @@ worker = Table(
 dead_letter = Table(
     "dead_letter",
     metadata,
-    _id(),
+    id_column(),
     # queue, http or event.
     Column("origin", String(16), nullable=False),
     Column("reason", Text, nullable=False),
@@ -53,7 +49,7 @@ bucket_event = Table(
 schedule = Table(
     "schedule",
     metadata,
-    _id(),
+    id_column(),
     Column("name", Text, nullable=False, unique=True),
     Column("cron", Text, nullable=False),
     Column("time_zone", Text, nullable=False),
@@ -76,7 +72,7 @@ schedule_fire = Table(
 campaign = Table(
     "campaign",
     metadata,
-    _id(),
+    id_column(),
     Column("name", Text, nullable=False, unique=True),
     Column("plan", Json, nullable=False),
     Column("state", String(16), nullable=False),
@@ -87,7 +83,7 @@ campaign = Table(
 outbox = Table(
     "outbox",
     metadata,
-    _id(),
+    id_column(),
     Column("topic", Text, nullable=False),
     Column("body", Json, nullable=False),
     # The URL to call; NULL: the broker's exchange.

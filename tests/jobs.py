@@ -1,7 +1,7 @@
 """A job that the command line has run, and a process in which jobs run without a broker."""
 
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,6 +123,29 @@ class Process:
     def close(self) -> None:
         self.keeper.close()
         self.runtime.database.close()
+
+
+class Rival:
+    """Somebody else, who does something at the worst moment."""
+
+    def __init__(self, does: Callable[[], object]) -> None:
+        self.error: Exception | None = None
+        self._does = does
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        try:
+            self._does()
+        except Exception as error:  # noqa: BLE001  asserted by the test
+            self.error = error
+
+    def start(self, database: Database) -> None:
+        """It begins, and has every chance to overtake us."""
+        self._thread.start()
+        until_ended_or_blocked(self._thread, database)
+
+    def join(self) -> None:
+        self._thread.join()
 
 
 def until_ended_or_blocked(worker: threading.Thread, database: Database) -> None:

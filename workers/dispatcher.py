@@ -17,8 +17,8 @@ from kombu.exceptions import OperationalError
 
 from pipeline.db import dispatching, job_control, job_ends, runs, workers
 from pipeline.errors import BrokerUnavailableError, ConfigurationError, DatabaseUnavailableError
-from pipeline.runner.attempt import close_failed, lock_asset_of
 from pipeline.runner.control import finish_cancelling
+from pipeline.runner.failing import close_failed, lock_asset_of
 from pipeline.runner.runtime import Runtime
 from pipeline.stages.base import QUEUES
 from workers.app import queue_name

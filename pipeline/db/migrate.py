@@ -65,7 +65,7 @@ def upgrade(database: Database) -> None:
                 f"the database {database.display_url} was made by a newer mediaweave "
                 f"(revision {revision}); upgrade this installation"
             )
-        # The version before the table has none.
+        # The first revision has no such table.
         if revision != script.get_current_head() and "worker" in tables:
             _refuse_beside_others(connection, database.display_url)
         command.upgrade(alembic_config(connection), "head")

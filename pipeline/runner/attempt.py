@@ -3,12 +3,11 @@
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 import structlog
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
-from pipeline.db import closing, job_ends, jobs, results, runs
+from pipeline.db import closing, results, runs
 from pipeline.db.assets import lock_asset
 from pipeline.db.planned import Taker
 from pipeline.errors import (
@@ -26,6 +25,7 @@ from pipeline.plan.profiles import build_parameters
 from pipeline.plan.standing import Standing, look_at
 from pipeline.runner import control
 from pipeline.runner.expand import Listing, list_sources
+from pipeline.runner.failing import close_failed, lock_asset_of
 from pipeline.runner.ingest import ingest, store_ingested
 from pipeline.runner.inputs import RunInputs
 from pipeline.runner.leases import LeaseKeeper
@@ -39,7 +39,7 @@ from pipeline.runner.patience import (
 from pipeline.runner.run_models import RunModels
 from pipeline.runner.runtime import Runtime
 from pipeline.storage.local import normalise_uri
-from schemas.tables import EXPAND, INGEST, stage_run
+from schemas.tables import EXPAND, INGEST
 
 log = structlog.get_logger()
 
@@ -308,37 +308,3 @@ class Attempt:
             seconds=time.monotonic() - self.started,
         )
         close_failed(connection, self.runtime, run.stage_run_id, facts)
-
-
-def lock_asset_of(connection: Connection, run: Any) -> Any:
-    """As :func:`lock_asset`, before the run is failed; None where it is none of an asset's."""
-    if run.asset_id is None or run.stage == INGEST:
-        return None
-    return lock_asset(connection, run.asset_id)
-
-
-def close_failed(
-    connection: Connection, runtime: Runtime, stage_run_id: int, facts: Any = None
-) -> None:
-    """Close the items, or the job, that a failed run leaves without a way on; ``facts``: what
-    :func:`lock_asset_of` gave."""
-    run = connection.execute(select(stage_run).where(stage_run.c.id == stage_run_id)).one()
-    if run.stage == EXPAND:
-        job_ends.abandon(
-            connection,
-            run.job_id,
-            "failed",
-            error_class=run.error_class,
-            error_text=run.error_text,
-        )
-        return
-    if run.stage != INGEST:
-        advance_items(connection, look_at(connection, facts), runtime.plans)
-        return
-    items = jobs.open_items_of_ingest(connection, stage_run_id)
-    for item in items:
-        job_ends.set_item_state(
-            connection, item.job_id, item.location_id, "failed", failed_run_id=stage_run_id
-        )
-    for job_id in sorted({item.job_id for item in items}):
-        job_ends.close_if_complete(connection, job_id)

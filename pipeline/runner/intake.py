@@ -17,8 +17,8 @@ from pipeline.plan.advance import register_models
 from pipeline.plan.fingerprint import fingerprint
 from pipeline.plan.graph import STAGES
 from pipeline.plan.profiles import model_entry, resolve_plan
-from pipeline.runner.attempt import close_failed
 from pipeline.runner.expand import EXPAND_CODE_VERSION, Listing, list_sources
+from pipeline.runner.failing import close_failed
 from pipeline.runner.leases import LeaseKeeper
 from pipeline.runner.patience import random_pause
 from pipeline.runner.runtime import Runtime

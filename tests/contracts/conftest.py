@@ -17,12 +17,17 @@ from pipeline.plan.profiles import model_entry
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of an empty database."""
     if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'test.db'}"
-    else:
-        url = request.getfixturevalue("postgres_database")
-    opened = open_database(url)
+        return f"sqlite:///{tmp_path / 'test.db'}"
+    url: str = request.getfixturevalue("postgres_database")
+    return url
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    opened = open_database(database_url)
     ensure_schema(opened)
     yield opened
     opened.close()
@@ -60,12 +65,8 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def office(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Office]:
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'test.db'}"
-    else:
-        url = request.getfixturevalue("postgres_database")
-    opened = Office(url, tmp_path)
+@pytest.fixture
+def office(database_url: str, tmp_path: Path) -> Iterator[Office]:
+    opened = Office(database_url, tmp_path)
     yield opened
     opened.close()

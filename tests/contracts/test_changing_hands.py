@@ -1,13 +1,12 @@
 """Runs and places that change hands while a worker goes on with what it knows of their asset."""
 
 import os
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from jobs import Process, until_ended_or_blocked
+from jobs import Process, Rival
 from sqlalchemy import text
 from tiny_stages import meanwhile, tiny_stages
 
@@ -112,7 +111,7 @@ def test_also_if_it_comes_back_when_all_others_are_done(process: Process, film: 
     assert process.sql("SELECT state FROM job_item WHERE job_id = 2") == [{"state": "done"}]
 
 
-@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("cancelled", [1, 2])
 def test_a_run_that_others_have_locked_is_not_cancelled_for_who_waits_for_it(
     process: Process, stages: dict[str, StageSpec], film: Path, cancelled: int
@@ -122,16 +121,16 @@ def test_a_run_that_others_have_locked_is_not_cancelled_for_who_waits_for_it(
     process.submit(film.parent)
     process.drain(limit=2)
     process.submit(film.parent)
-    canceller = threading.Thread(target=control.cancel, args=(database, cancelled))
+    canceller = Rival(lambda: control.cancel(database, cancelled))
     with database.transaction() as connection:
         # As a dispatcher that is publishing it.
         connection.execute(
             text("UPDATE stage_run SET published_at = now() WHERE id = :run"),
             {"run": due(process, "ocr")},
         )
-        canceller.start()
-        until_ended_or_blocked(canceller, database)
+        canceller.start(database)
     canceller.join()
+    assert canceller.error is None
     process.drain()
     other = process.sql("SELECT state FROM job_item WHERE job_id <> :job", job=cancelled)
     assert other == [{"state": "done"}]

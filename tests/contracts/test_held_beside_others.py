@@ -1,13 +1,12 @@
 """Jobs are paused, cancelled and retried beside others that need the same runs."""
 
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from jobs import Process, until_ended_or_blocked
+from jobs import Process, Rival
 from sqlalchemy import text
 from tiny_stages import meanwhile, tiny_stages
 
@@ -16,7 +15,7 @@ from pipeline.errors import ContractError, ResourceExhaustedError
 from pipeline.runner import control
 from pipeline.stages.base import StageSpec
 
-ONLY_POSTGRESQL = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+ONLY_POSTGRESQL = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
 
 @pytest.fixture
@@ -154,28 +153,21 @@ def test_a_retry_for_two_jobs_beside_the_last_item_of_both(
     process.execute(bad)
     process.execute(good)
     process.execute(*queued(process, "ocr"))
-    errors: list[Exception] = []
-
-    def retry() -> None:
-        try:
-            assert control.retry(database, error_class="ContractError") == 1
-        except Exception as error:  # noqa: BLE001  asserted below
-            errors.append(error)
-
-    retrier = threading.Thread(target=retry)
+    retried: list[int] = []
+    retrier = Rival(lambda: retried.append(control.retry(database, error_class="ContractError")))
     real, closed = job_ends.close_if_complete, []
 
     def close_if_complete(connection: Any, job_id: int) -> None:
         real(connection, job_id)
         closed.append(job_id)
         if len(closed) == 1:
-            retrier.start()
-            until_ended_or_blocked(retrier, database)
+            retrier.start(database)
 
     monkeypatch.setattr(job_ends, "close_if_complete", close_if_complete)
     process.execute(*queued(process, "fuse"))
     retrier.join()
-    assert errors == []
+    assert retrier.error is None
+    assert retried == [1]
     assert len(closed) == 2
     process.drain()
     assert process.sql("SELECT state FROM v_jobs") == [{"state": "done"}] * 2
@@ -208,28 +200,19 @@ def test_runs_are_adopted_beside_the_cancelling_of_their_job(
     (folder / "0.srt").write_text("words")
     process.submit(folder)
     process.execute(*queued(process, "ingest"))
-    errors: list[Exception] = []
-
-    def cancel() -> None:
-        try:
-            control.finish_cancelling(database, 1)
-        except Exception as error:  # noqa: BLE001  asserted below
-            errors.append(error)
-
-    canceller = threading.Thread(target=cancel)
+    canceller = Rival(lambda: control.finish_cancelling(database, 1))
     real, adopted = jobs.adopt_run, []
 
     def adopt_run(connection: Any, run_id: int, **options: Any) -> None:
         real(connection, run_id, **options)
         adopted.append(run_id)
         if len(adopted) == 1:
-            canceller.start()
-            until_ended_or_blocked(canceller, database)
+            canceller.start(database)
 
     monkeypatch.setattr(jobs, "adopt_run", adopt_run)
     process.execute(*queued(process, "split"))
     canceller.join()
-    assert errors == []
+    assert canceller.error is None
     assert len(adopted) == 2
     owners = process.sql("SELECT job_id FROM stage_run WHERE stage IN ('ocr', 'speech')")
     assert owners == [{"job_id": 2}] * 2

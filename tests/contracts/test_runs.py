@@ -66,6 +66,15 @@ def succeed(database: Database, run: runs.ClaimedRun) -> None:
         closing.succeed(connection, run, outcome)
 
 
+def postpone(
+    database: Database, run: runs.ClaimedRun, error_class: str, *, pause_seconds: float
+) -> None:
+    with database.transaction() as connection:
+        closing.postpone(
+            connection, run, error_class=error_class, error_text="why", pause_seconds=pause_seconds
+        )
+
+
 def test_a_run_is_claimed_once_and_counts_the_attempt(database: Database) -> None:
     run_id = add_run(database, add_asset(database))
     first = claim(database, run_id)
@@ -157,14 +166,7 @@ def test_a_postponed_run_waits(database: Database) -> None:
     run_id = add_run(database, add_asset(database))
     run = claim(database, run_id)
     assert run is not None
-    with database.transaction() as connection:
-        closing.postpone(
-            connection,
-            run,
-            error_class="StoreUnavailableError",
-            error_text="away",
-            pause_seconds=60,
-        )
+    postpone(database, run, "StoreUnavailableError", pause_seconds=60)
     assert claim(database, run_id) is None
     assert run_row(database, run_id).state == "waiting"
     with database.transaction() as connection:
@@ -274,14 +276,7 @@ def test_what_ran_out_of_memory_or_of_workers_runs_alone(database: Database) -> 
     greedy, unlucky = add_run(database, asset_id), add_run(database, asset_id)
     run = claim(database, greedy)
     assert run is not None
-    with database.transaction() as connection:
-        closing.postpone(
-            connection,
-            run,
-            error_class="ResourceExhaustedError",
-            error_text="no memory",
-            pause_seconds=0,
-        )
+    postpone(database, run, "ResourceExhaustedError", pause_seconds=0)
     assert claim(database, greedy) is None
     with database.transaction() as connection:
         assert runs.needs_solitude(connection, greedy, max_attempts=3)

@@ -294,7 +294,7 @@ def doctor(
 
 @database_app.command("upgrade")
 def database_upgrade(database: DatabaseOption = None) -> None:
-    """Create the tables, or bring them to this version."""
+    """Create the tables, or bring them to this version; while no worker is at work on them."""
     opened = open_database(load_settings(database=database).database_url)
     upgrade(opened)
     print(f"{opened.display_url} is up to date")

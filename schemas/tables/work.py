@@ -1,8 +1,6 @@
-"""The tables. Migrations are the only way one changes; ``docs/database.md`` explains them.
+"""Work: ``job`` → ``job_item`` → ``location`` → ``asset`` → ``stage_run``.
 
-Work: ``job`` → ``job_item`` → ``location`` → ``asset`` → ``stage_run``. Results: every result row
-carries the ``stage_run_id`` that made it; ``head`` says which run of a stage analysts see. What
-moves work without being work - events, schedules, workers - is in :mod:`schemas.operations`.
+``head`` says which run of a stage analysts see.
 """
 
 from sqlalchemy import (
@@ -13,8 +11,6 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
-    LargeBinary,
-    MetaData,
     String,
     Table,
     Text,
@@ -22,17 +18,8 @@ from sqlalchemy import (
     text,
 )
 
+from schemas.tables.base import id_column, metadata, run_key_column
 from schemas.types import Id, Json, UtcDateTime, utc_now
-
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
 
 STAGE_RUN_STATES = ("waiting", "queued", "running", "succeeded", "failed", "cancelled")
 JOB_STATES = ("expanding", "running", "done", "failed", "cancelled")
@@ -47,33 +34,10 @@ def _one_of(column: str, values: tuple[str, ...], name: str) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({listed})", name=name)
 
 
-def _id() -> Column[int]:
-    return Column("id", Id, primary_key=True, autoincrement=True)
-
-
-def _run_key() -> Column[int]:
-    return Column("stage_run_id", Id, ForeignKey("stage_run.id"), primary_key=True)
-
-
-def _asset_ref() -> Column[int]:
-    return Column("asset_id", Id, ForeignKey("asset.id"), nullable=False, index=True)
-
-
-def _span() -> tuple[Column[int], Column[int]]:
-    return (
-        Column("start_ms", Id, nullable=False),
-        Column("end_ms", Id, nullable=False),
-    )
-
-
-def _shot_index() -> Column[int]:
-    return Column("shot_index", Integer, primary_key=True, autoincrement=False)
-
-
 asset = Table(
     "asset",
     metadata,
-    _id(),
+    id_column(),
     Column("sha256", String(64), nullable=False, unique=True),
     Column("kind", String(16), nullable=False),
     Column("container", Text, nullable=False),
@@ -92,7 +56,7 @@ asset = Table(
 location = Table(
     "location",
     metadata,
-    _id(),
+    id_column(),
     Column("uri", Text, nullable=False),
     # Empty where a listing gives none, so that the unique constraint holds on every database.
     Column("etag", Text, nullable=False, default=""),
@@ -139,7 +103,7 @@ stream = Table(
 job = Table(
     "job",
     metadata,
-    _id(),
+    id_column(),
     Column("job_key", Text, unique=True),
     Column("name", Text, nullable=False),
     Column("priority", Integer, nullable=False, default=0),
@@ -207,7 +171,7 @@ job_item = Table(
 model = Table(
     "model",
     metadata,
-    _id(),
+    id_column(),
     Column("name", Text, nullable=False),
     Column("revision", Text, nullable=False),
     Column("task", Text, nullable=False),
@@ -220,7 +184,7 @@ model = Table(
 stage_run = Table(
     "stage_run",
     metadata,
-    _id(),
+    id_column(),
     # The listing of a job's sources has neither; an ingest run starts from a location, and its
     # asset is known when it has succeeded.
     Column("asset_id", Id, ForeignKey("asset.id")),
@@ -303,14 +267,14 @@ stage_run = Table(
 stage_run_input = Table(
     "stage_run_input",
     metadata,
-    _run_key(),
+    run_key_column(),
     Column("input_run_id", Id, ForeignKey("stage_run.id"), primary_key=True),
 )
 
 stage_run_model = Table(
     "stage_run_model",
     metadata,
-    _run_key(),
+    run_key_column(),
     Column("role", String(32), primary_key=True),
     Column("model_id", Id, ForeignKey("model.id"), nullable=False),
 )
@@ -322,134 +286,4 @@ head = Table(
     Column("stage", String(32), primary_key=True),
     Column("stage_run_id", Id, ForeignKey("stage_run.id"), nullable=False, index=True),
     Column("flipped_at", UtcDateTime, nullable=False, default=utc_now()),
-)
-
-artifact = Table(
-    "artifact",
-    metadata,
-    _run_key(),
-    Column("name", String(64), primary_key=True),
-    Column("sha256", String(64), nullable=False, index=True),
-    Column("media_type", String(64), nullable=False),
-    Column("size_bytes", Id, nullable=False),
-)
-
-shot = Table(
-    "shot",
-    metadata,
-    _run_key(),
-    _shot_index(),
-    _asset_ref(),
-    *_span(),
-    Column("start_pts", Id),
-    Column("end_pts", Id),
-    Column("time_base_num", Integer),
-    Column("time_base_den", Integer),
-)
-
-keyframe = Table(
-    "keyframe",
-    metadata,
-    _run_key(),
-    _shot_index(),
-    Column("keyframe_index", Integer, primary_key=True, autoincrement=False),
-    _asset_ref(),
-    Column("at_ms", Id, nullable=False),
-    Column("pts", Id),
-    Column("width_px", Integer, nullable=False),
-    Column("height_px", Integer, nullable=False),
-    Column("sha256", String(64), nullable=False, index=True),
-    Column("uri", Text, nullable=False),
-)
-
-cue = Table(
-    "cue",
-    metadata,
-    _run_key(),
-    Column("cue_index", Integer, primary_key=True, autoincrement=False),
-    _asset_ref(),
-    Column("origin", String(16), nullable=False),
-    Column("stream_index", Integer),
-    Column("sidecar", Text),
-    Column("language", Text),
-    *_span(),
-    Column("text", Text, nullable=False),
-    Column("confidence", Float),
-    Column("box_left", Float),
-    Column("box_top", Float),
-    Column("box_width", Float),
-    Column("box_height", Float),
-    CheckConstraint("origin IN ('subtitle', 'speech', 'ocr')", name="origin"),
-)
-
-label = Table("label", metadata, _id(), Column("name", Text, nullable=False, unique=True))
-
-taxonomy = Table("taxonomy", metadata, _id(), Column("name", Text, nullable=False, unique=True))
-
-tag = Table(
-    "tag",
-    metadata,
-    _run_key(),
-    _shot_index(),
-    Column("label_id", Id, ForeignKey("label.id"), primary_key=True),
-    _asset_ref(),
-    *_span(),
-    Column("score", Float, nullable=False),
-    Column("visual_score", Float),
-    Column("audio_score", Float),
-    Column("text_score", Float),
-    CheckConstraint("score >= 0 AND score <= 1", name="score"),
-    Index("ix_tag_label_id_score", "label_id", "score"),
-)
-
-classification = Table(
-    "classification",
-    metadata,
-    _run_key(),
-    _shot_index(),
-    Column("taxonomy_id", Id, ForeignKey("taxonomy.id"), primary_key=True),
-    Column("label_id", Id, ForeignKey("label.id"), primary_key=True),
-    _asset_ref(),
-    Column("score", Float, nullable=False),
-    CheckConstraint("score >= 0 AND score <= 1", name="score"),
-)
-
-caption = Table(
-    "caption",
-    metadata,
-    _run_key(),
-    _shot_index(),
-    _asset_ref(),
-    *_span(),
-    Column("text", Text, nullable=False),
-    Column("language", Text, nullable=False),
-)
-
-embedding = Table(
-    "embedding",
-    metadata,
-    _run_key(),
-    _shot_index(),
-    Column("space", Text, primary_key=True),
-    _asset_ref(),
-    *_span(),
-    Column("dimension", Integer, nullable=False),
-    # float32, little endian, L2-normalised.
-    Column("vector", LargeBinary, nullable=False),
-    Index("ix_embedding_space", "space"),
-)
-
-correction = Table(
-    "correction",
-    metadata,
-    _id(),
-    _asset_ref(),
-    # Half-open span the correction holds for; NULL: the whole asset.
-    Column("start_ms", Id),
-    Column("end_ms", Id),
-    Column("label_id", Id, ForeignKey("label.id"), nullable=False),
-    Column("verdict", String(16), nullable=False),
-    Column("author", Text, nullable=False),
-    Column("created_at", UtcDateTime, nullable=False, default=utc_now()),
-    CheckConstraint("verdict IN ('right', 'wrong')", name="verdict"),
 )
