@@ -10,7 +10,7 @@ Webhook = Annotated[str, StringConstraints(max_length=2048, pattern=r"^https?://
 
 
 class JobMessage(BaseModel):
-    """A job: analyse these sources under this profile."""
+    """A job: analyse these sources under this profile. No text in it holds a NUL (U+0000)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
