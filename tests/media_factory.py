@@ -58,6 +58,60 @@ def make_video(
     return path
 
 
+def make_clock(path: Path) -> Path:
+    """A source for other files: at 1.2 of 2.4 s the picture cuts and a tone begins.
+
+    Matroska with H.264 (25 frames a second, B-frames, a sync frame every 0.48 s) and PCM.
+    """
+    shots = [
+        f"{name}=size=160x90:rate=25,trim=end_frame=30,format=yuv420p,setsar=1,setpts=PTS-STARTPTS"
+        for name in ("testsrc2", "smptehdbars")
+    ]
+    tone = "aevalsrc='if(gte(t,1.2),0.5*sin(2*PI*1000*t),0)':s=48000:d=2.4[sound]"
+    graph = f"{shots[0]}[a];{shots[1]}[b];[a][b]concat[video];{tone}"
+    run_ffmpeg(
+        "-filter_complex", graph, "-map", "[video]", "-map", "[sound]", "-c:v", "libx264",
+        "-preset", "veryfast", "-bf", "2", "-g", "12", "-c:a", "pcm_s16le", path,
+    )  # fmt: skip
+    return path
+
+
+def make_slides(path: Path, starts_ms: Sequence[int], *codec: str) -> Path:
+    """Test patterns that begin at these times, one frame each; how long the last one lasts is for
+    the muxer to say."""
+    names = [f"{p}=size=160x90:rate=1,trim=end_frame=1,format=yuv420p,setsar=1" for p in PATTERNS]
+    labels = "".join(f"[slide{n}]" for n in range(len(starts_ms)))
+    chains = [f"{names[n % len(names)]}[slide{n}]" for n in range(len(starts_ms))]
+    times = "+".join(f"eq(N,{n})*{at}" for n, at in enumerate(starts_ms))
+    chains.append(f"{labels}concat=n={len(starts_ms)},settb=1/1000,setpts='{times}'[video]")
+    run_ffmpeg(
+        "-filter_complex", ";".join(chains), "-map", "[video]", "-fps_mode", "passthrough",
+        "-enc_time_base", "1/1000", *codec, path,
+    )  # fmt: skip
+    return path
+
+
+#: sRGB of vertical bars that colours are measured on.
+PATCHES = (
+    (255, 255, 255), (191, 191, 0), (0, 191, 191), (0, 191, 0), (191, 0, 191),
+    (191, 0, 0), (0, 0, 191), (128, 128, 128), (200, 120, 80), (40, 80, 160),
+)  # fmt: skip
+
+
+def make_patches(path: Path, picture_filter: str, *codec: str, size: str = "320x180") -> Path:
+    """Some frames of :data:`PATCHES`; the filter gets RGB. ``codec``: all that follows it."""
+    width, height = map(int, size.split("x"))
+    bars = Image.new("RGB", (width, height))
+    for n, colour in enumerate(PATCHES):
+        edges = n * width // len(PATCHES), (n + 1) * width // len(PATCHES)
+        bars.paste(colour, (edges[0], 0, edges[1], height))
+    png = path.with_suffix(".png")
+    bars.save(png)
+    loop = ("-loop", "1", "-framerate", "25")
+    run_ffmpeg(*loop, "-i", png, "-vf", picture_filter, "-frames:v", "3", *codec, path)
+    return path
+
+
 def make_sound(path: Path, *, seconds: float = 2.0, frequency_hz: int = 440) -> Path:
     """A sine tone in the format that the file name says."""
     source = f"sine=frequency={frequency_hz}:sample_rate=44100:duration={seconds}"

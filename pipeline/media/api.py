@@ -5,14 +5,21 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import structlog
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.errors import ContractError, InvalidMediaError, ObjectNotFoundError
+from pipeline.errors import (
+    ConfigurationError,
+    ContractError,
+    InvalidMediaError,
+    ObjectNotFoundError,
+)
+from pipeline.media import hardware
 from pipeline.media.ffmpeg_binary import find_ffmpeg
 from pipeline.media.launcher import run_child
 from pipeline.media.limits import MediaLimits
@@ -21,10 +28,12 @@ from pipeline.media.results import (
     ChildUsage,
     KeyframeFile,
     ProbeResult,
+    ScanResult,
     SidecarFile,
     SplitResult,
 )
-from schemas.records import Cue, MediaInfo, Shot
+from pipeline.media.windows import Scores, Windows, WindowServer
+from schemas.records import Cue, CueSource, MediaInfo, Shot, Sound, Stretch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +50,8 @@ class _KeyframeReply:
     pts: int | None
     width_px: int
     height_px: int
+    picture_index: int
+    phash: str
     name: str
 
 
@@ -48,16 +59,35 @@ class _KeyframeReply:
 class _SplitReply:
     shots: tuple[Shot, ...]
     keyframes: tuple[_KeyframeReply, ...]
+    stretches: tuple[Stretch, ...]
     audio: str | None
+    sound: Sound | None
+    cue_sources: tuple[CueSource, ...]
     cues: tuple[Cue, ...]
+    cue_pictures: str | None
+    device_failure: str | None
     notes: tuple[str, ...]
     decoder_cpu_seconds: float
     startup_cpu_seconds: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ScanReply:
+    scan: str
+    device_failure: str | None
+    notes: tuple[str, ...]
+    decoder_cpu_seconds: float
+    startup_cpu_seconds: float
+
+
+log = structlog.get_logger()
+
 _ReplyT = TypeVar("_ReplyT")
-_OUTPUT_NAME = re.compile(r"audio\.flac|keyframe-\d{5,}-\d+\.jpg")
+_OUTPUT_NAME = re.compile(
+    r"audio\.flac|cue-pictures\.safetensors|keyframe-\d{6,}\.jpg|scan\.safetensors"
+)
 _PROBE_REPLY = TypeAdapter(_ProbeReply)
+_SCAN_REPLY = TypeAdapter(_ScanReply)
 _SPLIT_REPLY = TypeAdapter(_SplitReply)
 
 
@@ -97,10 +127,16 @@ def split_media(
     sidecars: Sequence[SidecarFile],
     work_dir: Path,
     limits: MediaLimits,
+    scans: Sequence[Path] = (),
+    score: Callable[[Windows], Scores] | None = None,
 ) -> SplitResult:
     """Shots, keyframes, sound and cues of the file, decoded once. Blocks; safe on untrusted files.
 
-    ``info`` is what :func:`probe_media` said of the same file. The files named in the result are
+    ``info`` is what :func:`probe_media` said of the same file. ``scans``: the files that
+    :func:`scan_media` made of all its ranges with the same parameters, in order: the picture is
+    then not decoded again, and the result is the same. ``score``: the model that finds shots, where
+    the parameters want one; called in a thread of its own, as
+    :class:`~pipeline.media.windows.WindowServer` has it. The files named in the result are
     in ``work_dir``, which must exist; nothing else is left there, nor anything after an error.
 
     A file whose decoder reports errors and that holds less than 95 % of its stated duration counts
@@ -114,19 +150,27 @@ def split_media(
         ResourceExhaustedError: it took too much time, memory or disk.
     """
     _check_file(path)
-    request = _request("split", path, limits) | {
-        "cpu_seconds": limits.cpu_seconds,
-        "kind": info.kind,
-        "duration_ms": info.duration_ms,
-        "params": asdict(params),
+    request = _decoding_request("split", path, info, params, limits) | {
+        "scans": [os.path.abspath(scan) for scan in scans],
         "sidecars": [
             {"path": os.path.abspath(sidecar.path), "name": sidecar.name} for sidecar in sidecars
         ],
     }
+    if params.shot_detector != "content" and score is None and info.kind == "video":
+        raise ConfigurationError(
+            f"split.shot_detector is {params.shot_detector}, but the profile names no model for "
+            "'shots': add one, for example models.shots = \"transnetv2\""
+        )
+    wants_model = params.shot_detector != "content" and info.kind == "video"
+    server = WindowServer(score) if score is not None and wants_model else None
     scratch = Path(tempfile.mkdtemp(prefix="split-", dir=work_dir))
     try:
         data, cpu_seconds = run_child(
-            request, work_dir=scratch, limits=limits, wall_seconds=limits.wall_seconds
+            request,
+            work_dir=scratch,
+            limits=limits,
+            wall_seconds=limits.wall_seconds,
+            server=server,
         )
         reply = _validated(_SPLIT_REPLY, data)
         _check_shots(reply)
@@ -134,16 +178,73 @@ def split_media(
             shots=reply.shots,
             keyframes=tuple(_adopt_keyframe(k, scratch, work_dir) for k in reply.keyframes),
             audio_path=None if reply.audio is None else _adopt(reply.audio, scratch, work_dir),
+            stretches=reply.stretches,
+            sound=reply.sound,
+            cue_sources=reply.cue_sources,
             cues=reply.cues,
-            usage=ChildUsage(
-                cpu_seconds=cpu_seconds,
-                decoder_cpu_seconds=reply.decoder_cpu_seconds,
-                startup_cpu_seconds=reply.startup_cpu_seconds,
-            ),
+            cue_pictures_path=None
+            if reply.cue_pictures is None
+            else _adopt(reply.cue_pictures, scratch, work_dir),
+            usage=_usage(reply, cpu_seconds),
             notes=reply.notes,
         )
     finally:
         shutil.rmtree(scratch)
+
+
+def scan_media(
+    path: Path,
+    *,
+    info: MediaInfo,
+    params: SplitParams,
+    index: int,
+    count: int,
+    work_dir: Path,
+    limits: MediaLimits,
+) -> ScanResult:
+    """The picture of range ``index`` of ``count`` (:func:`pipeline.media.ranges.count_ranges`).
+    Blocks; safe on untrusted files.
+
+    Raises as :func:`split_media` does; a range without a frame is no error here.
+    """
+    _check_file(path)
+    request = _decoding_request("scan", path, info, params, limits)
+    request |= {"index": index, "count": count, "sidecars": []}
+    scratch = Path(tempfile.mkdtemp(prefix="scan-", dir=work_dir))
+    try:
+        data, cpu_seconds = run_child(
+            request, work_dir=scratch, limits=limits, wall_seconds=limits.wall_seconds
+        )
+        reply = _validated(_SCAN_REPLY, data)
+        return ScanResult(
+            path=_adopt(reply.scan, scratch, work_dir),
+            usage=_usage(reply, cpu_seconds),
+            notes=reply.notes,
+        )
+    finally:
+        shutil.rmtree(scratch)
+
+
+def _usage(reply: _ScanReply | _SplitReply, cpu_seconds: float) -> ChildUsage:
+    if reply.device_failure is not None:
+        log.warning("decoded_without_device", reason=reply.device_failure)
+    return ChildUsage(
+        cpu_seconds=cpu_seconds,
+        decoder_cpu_seconds=reply.decoder_cpu_seconds,
+        startup_cpu_seconds=reply.startup_cpu_seconds,
+    )
+
+
+def _decoding_request(
+    task: str, path: Path, info: MediaInfo, params: SplitParams, limits: MediaLimits
+) -> dict[str, Any]:
+    return _request(task, path, limits) | {
+        "cpu_seconds": limits.cpu_seconds,
+        "kind": info.kind,
+        "duration_ms": info.duration_ms,
+        "params": asdict(params),
+        "with_device": info.kind == "video" and limits.hardware_decoding and hardware.has_cuda(),
+    }
 
 
 def _request(task: str, path: Path, limits: MediaLimits) -> dict[str, Any]:
@@ -203,5 +304,7 @@ def _adopt_keyframe(reply: _KeyframeReply, scratch: Path, work_dir: Path) -> Key
         pts=reply.pts,
         width_px=reply.width_px,
         height_px=reply.height_px,
+        picture_index=reply.picture_index,
+        phash=reply.phash,
         path=_adopt(reply.name, scratch, work_dir),
     )

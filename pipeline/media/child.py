@@ -1,10 +1,11 @@
 """The child process: one JSON request on standard input, one JSON reply on standard output.
 
 Run as ``python -m pipeline.media.child`` by :mod:`pipeline.media.launcher`, never by hand. Nothing
-of the media is read before the limits are set. Libraries are imported for the task at hand only:
-starting is what a short clip costs most.
+of the media is read before limits and sandbox are in force. Libraries are imported for the task at
+hand only: starting is what a short clip costs most.
 """
 
+import errno
 import json
 import os
 import sys
@@ -18,13 +19,17 @@ from pipeline.errors import (
     PipelineError,
     ResourceExhaustedError,
 )
+from pipeline.media import bounds, sandbox
 from pipeline.media.confine import die_with_parent, exit_if_orphaned, set_rlimits
 from pipeline.media.limits import MediaLimits
 from pipeline.media.params import SplitParams
+from pipeline.media.progress import Progress
+from pipeline.media.sandbox import Sandbox
 
 #: The media's name inside the child's directory: names as submitted are part of the attack.
 INPUT_NAME = "input"
 _SNIFFED_BYTES = 4096
+_FULL = {errno.EFBIG, errno.ENOSPC, errno.EDQUOT}
 
 
 def main() -> None:
@@ -33,52 +38,81 @@ def main() -> None:
     request = json.load(sys.stdin)
     exit_if_orphaned(request["parent_pid"])
     limits = MediaLimits(**request["limits"])
-    set_rlimits(limits, cpu_seconds=request["cpu_seconds"])
+    set_rlimits(
+        limits,
+        cpu_seconds=request["cpu_seconds"],
+        with_device=request.get("with_device", False),
+    )
+    Path(INPUT_NAME).symlink_to(request["input"])
+    inputs = [request["input"], *request.get("scans", ())]
+    inputs += [sidecar["path"] for sidecar in request.get("sidecars", ())]
+    in_force = sandbox.enter(ffmpeg=request["ffmpeg"], inputs=inputs)
     # Libraries that print must not print into the reply.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answer:
         os.dup2(2, 1)
         try:
-            reply = _work(request, limits)
+            reply = json.dumps(_work(request, limits, in_force))
+            if len(reply) > limits.max_reply_bytes:
+                raise bounds.too_large_reply(limits)
         except PipelineError as error:
-            reply = {"error": {"class": type(error).__name__, "message": str(error)}}
+            reply = _reported(error)
         except MemoryError:
-            reply = {
-                "error": {
-                    "class": ResourceExhaustedError.__name__,
-                    "message": "the media needed more memory than the limit of "
-                    f"{limits.memory_bytes // 1024**2} MiB",
-                }
-            }
-        json.dump(reply, answer)
+            reply = _reported(_no_memory(limits))
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            reply = _reported(
+                ResourceExhaustedError(
+                    f"what the media is split into cannot be written: {error.strerror}"
+                )
+            )
+        answer.write(reply)
 
 
-def _work(request: dict[str, Any], limits: MediaLimits) -> dict[str, Any]:
-    from pipeline.media.sniff import reject_text, sniff_picture
+def _reported(error: PipelineError) -> str:
+    return json.dumps({"error": {"class": type(error).__name__, "message": str(error)}})
 
-    media = Path(INPUT_NAME)
-    media.symlink_to(request["input"])
-    with media.open("rb") as file:
+
+def _no_memory(limits: MediaLimits) -> PipelineError:
+    return ResourceExhaustedError(
+        f"the media needed more memory than the limit of {limits.memory_bytes // 1024**2} MiB"
+    )
+
+
+def _work(request: dict[str, Any], limits: MediaLimits, in_force: Sandbox) -> dict[str, Any]:
+    if request["task"] == "check":
+        from pipeline.media.sandbox_check import try_everything
+
+        return try_everything(request, limits, in_force)
+    from pipeline.media.sniff import ANIMATED_FORMATS, reject_text, sniff_picture
+
+    progress = Progress(request["progress_descriptor"])
+    with Path(INPUT_NAME).open("rb") as file:
         head = file.read(_SNIFFED_BYTES)
     if not head:
         raise InvalidMediaError("the file is empty")
     picture_format = sniff_picture(head)
-    if request["task"] == "split" and request["kind"] != "image":
-        return _split_streams(request, limits)
+    if request["task"] == "scan" or (request["task"] == "split" and request["kind"] != "image"):
+        if picture_format in ANIMATED_FORMATS:
+            return _split_animation(picture_format, request, limits, progress)
+        return _decode_streams(request, limits, progress)
     if picture_format is not None:
         from pipeline.media import pictures
 
         if request["task"] == "split":
+            # Limits set twice only become narrower.
+            set_rlimits(limits, cpu_seconds=min(request["cpu_seconds"], limits.picture_seconds))
             return pictures.split(
                 picture_format,
                 params=SplitParams(**request["params"]),
                 limits=limits,
                 ffmpeg=request["ffmpeg"],
+                progress=progress,
                 startup_cpu_seconds=time.process_time(),
             )
         startup = time.process_time()
         info = pictures.probe(picture_format, limits=limits, ffmpeg=request["ffmpeg"])
-        if info is not None:
-            return {"info": info, "startup_cpu_seconds": startup}
+        return {"info": info, "startup_cpu_seconds": startup}
     if request["task"] != "probe":
         raise ContractError(f"expected a picture, the file starts with {head[:8]!r}")
     reject_text(head)
@@ -88,10 +122,35 @@ def _work(request: dict[str, Any], limits: MediaLimits) -> dict[str, Any]:
     return {"info": probe.probe(limits), "startup_cpu_seconds": startup}
 
 
-def _split_streams(request: dict[str, Any], limits: MediaLimits) -> dict[str, Any]:
-    from pipeline.media import split
+def _split_animation(
+    picture_format: str, request: dict[str, Any], limits: MediaLimits, progress: Progress
+) -> dict[str, Any]:
+    from pipeline.media.pictures import animation
 
-    return split.split(request, limits, startup_cpu_seconds=time.process_time())
+    params = SplitParams(**request["params"])
+    notes, cpu_seconds = animation.unroll(picture_format, params, limits, progress)
+    reply = _decode_streams(request, limits, progress)
+    reply["notes"] = [*notes, *reply["notes"]]
+    reply["decoder_cpu_seconds"] += cpu_seconds
+    reply["startup_cpu_seconds"] -= cpu_seconds
+    return reply
+
+
+def _decode_streams(
+    request: dict[str, Any], limits: MediaLimits, progress: Progress
+) -> dict[str, Any]:
+    import cv2
+
+    if request["task"] == "scan":
+        from pipeline.media.scan import scan as decode
+    else:
+        from pipeline.media.split import split as decode
+    try:
+        return decode(request, limits, progress, startup_cpu_seconds=time.process_time())
+    except cv2.error as error:
+        if error.code != cv2.Error.StsNoMem:
+            raise
+        raise _no_memory(limits) from error
 
 
 if __name__ == "__main__":

@@ -1,4 +1,9 @@
-"""Choosing the frame that stands for a shot, among candidates that arrive in order."""
+"""Choosing the frame that stands for a piece of a shot, among candidates that arrive in order.
+
+A piece is what two neighbouring edges enclose, an edge being the begin of a shot or a line of a
+fixed grid of time. A choice depends on the piece alone, so that ranges of a video that are worked
+on apart choose like the whole.
+"""
 
 from dataclasses import dataclass
 
@@ -6,72 +11,89 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-_Pixels = npt.NDArray[np.uint8]
-#: Candidates kept for one shot; they are full size, so few.
-_MAX_CANDIDATES = 8
-#: The newest ones may belong to the next shot, whose cut is not certain yet.
-_NEWEST_KEPT = 2
-#: Sharpness is judged on pictures brought to this width, so that it compares.
-_JUDGED_WIDTH = 320
+from pipeline.media.colour import Planes
+
+#: The best ones so far are kept with their pixels.
+_KEPT = 4
+#: Pictures are judged at this to twice this height, all of a video at the same.
+_JUDGED_HEIGHT = 180
 #: A picture whose grey levels deviate less than this is empty: black, white, one colour.
 _EMPTY_DEVIATION = 6.0
-#: "Near the middle" is the middle half.
-_MIDDLE = 0.25
+#: Width and height of the pictures whose mean tells what is typical.
+_TYPICAL_SIZE = (16, 9)
+#: A picture that differs from the mean by this many grey levels counts half.
+_HALF_AT = 12.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
-    """A frame that may become a keyframe; ``pixels``: uint8, HWC, BGR."""
+    """A frame that may become a keyframe, judged when it came.
+
+    ``sharpness``: mean square of the Laplacian. ``small``: uint8, grey, 9 × 16.
+    """
 
     pts: int
-    pixels: _Pixels
+    planes: Planes
+    sharpness: float
+    is_empty: bool
+    small: npt.NDArray[np.uint8]
 
 
-class KeyframePicker:
-    """Keeps a bounded, evenly spread choice of candidates of the shot that is still open."""
+def judge(pts: int, planes: Planes) -> Candidate:
+    grey = planes.luma
+    while grey.shape[0] >= 2 * _JUDGED_HEIGHT and grey.shape[1] > 1:
+        # Halves are by far the cheapest: OpenCV has code of its own for them.
+        half = (grey.shape[1] // 2, grey.shape[0] // 2)
+        grey = np.asarray(cv2.resize(grey, half, interpolation=cv2.INTER_AREA), np.uint8)
+    edges = cv2.Laplacian(grey, cv2.CV_16S)
+    return Candidate(
+        pts,
+        planes,
+        sharpness=float(cv2.norm(edges, cv2.NORM_L2SQR)) / edges.size,
+        is_empty=float(cv2.meanStdDev(grey)[1][0, 0]) < _EMPTY_DEVIATION,
+        small=np.asarray(cv2.resize(grey, _TYPICAL_SIZE, interpolation=cv2.INTER_AREA), np.uint8),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Choice:
+    """``rank`` 2: a good picture, 1: in the middle of a transition, 0: empty."""
+
+    candidate: Candidate
+    rank: int
+
+
+class PieceChooser:
+    """The sharpest and most typical picture; an empty one, or one of a transition, only where
+    there is no other."""
 
     def __init__(self) -> None:
-        self._candidates: list[Candidate] = []
+        self._best: list[Choice] = []
+        self._sum = np.zeros(_TYPICAL_SIZE[::-1], np.int64)
+        self._count = 0
 
-    def add(self, candidate: Candidate) -> None:
+    def add(self, candidate: Candidate, *, in_transition: bool) -> None:
         """Take the next candidate, in order of PTS."""
-        self._candidates.append(candidate)
-        if len(self._candidates) > _MAX_CANDIDATES:
-            times = [c.pts for c in self._candidates]
-            inner = range(1, len(times) - _NEWEST_KEPT)
-            del self._candidates[min(inner, key=lambda at: times[at + 1] - times[at - 1])]
+        rank = 0 if candidate.is_empty else 1 if in_transition else 2
+        self._best.append(Choice(candidate, rank))
+        self._best.sort(key=lambda c: (-c.rank, -c.candidate.sharpness, c.candidate.pts))
+        del self._best[_KEPT:]
+        if rank == 2:
+            self._sum += candidate.small
+            self._count += 1
 
-    def close_shot(self, start_pts: int, end_pts: int) -> Candidate | None:
-        """The keyframe of ``[start_pts, end_pts)``, or ``None`` where no candidate fell into it.
-
-        Forgets everything before ``end_pts``.
-        """
-        inside = [c for c in self._candidates if start_pts <= c.pts < end_pts]
-        self._candidates = [c for c in self._candidates if c.pts >= end_pts]
-        return choose(inside, start_pts, end_pts)
-
-
-def choose(candidates: list[Candidate], start_pts: int, end_pts: int) -> Candidate | None:
-    """The sharpest near the middle that is not empty; else the one nearest to the middle that is
-    not empty; else the one nearest to the middle."""
-    middle = (start_pts + end_pts) / 2
-    reach = (end_pts - start_pts) * _MIDDLE
-    by_distance = sorted(candidates, key=lambda c: abs(c.pts - middle))
-    near = {c.pts: _sharpness(c) for c in by_distance if abs(c.pts - middle) <= reach}
-    sharp = [c for c in by_distance if near.get(c.pts) is not None]
-    if sharp:
-        return max(sharp, key=lambda c: near[c.pts] or 0.0)
-    filled = (c for c in by_distance if c.pts not in near and _sharpness(c) is not None)
-    return next(filled, by_distance[0] if by_distance else None)
+    def choose(self) -> Choice | None:
+        """``None`` where there was no candidate."""
+        if not self._best:
+            return None
+        first = self._best[0]
+        if not self._count:
+            return first
+        mean = self._sum / self._count
+        equals = [choice for choice in self._best if choice.rank == first.rank]
+        return max(equals, key=lambda choice: _worth(choice.candidate, mean))
 
 
-def _sharpness(candidate: Candidate) -> float | None:
-    """Variance of the Laplacian; ``None`` for an empty picture."""
-    grey = cv2.cvtColor(candidate.pixels, cv2.COLOR_BGR2GRAY)
-    height, width = grey.shape
-    if width > _JUDGED_WIDTH:
-        size = (_JUDGED_WIDTH, max(1, round(height * _JUDGED_WIDTH / width)))
-        grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
-    if float(np.std(grey)) < _EMPTY_DEVIATION:
-        return None
-    return float(cv2.Laplacian(grey, cv2.CV_32F).var())
+def _worth(candidate: Candidate, mean: npt.NDArray[np.float64]) -> float:
+    distance = float(np.abs(candidate.small - mean).mean())
+    return candidate.sharpness * float(0.5 ** (distance / _HALF_AT))

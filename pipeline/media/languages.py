@@ -29,6 +29,7 @@ _KNOWN = frozenset(_TWO_LETTERS) | frozenset(_TWO_LETTERS.values())
 _TAG = re.compile(r"([A-Za-z]{2,3})((?:[-_][A-Za-z0-9]{2,8})*)")
 #: Words that players put between the language and the extension.
 _FLAGS = frozenset({"sdh", "cc", "hi", "forced", "default", "full", "signs"})
+_IN_PART = frozenset({"forced", "signs"})
 
 
 def normalise_language(code: str | None) -> str | None:
@@ -45,6 +46,13 @@ def normalise_language(code: str | None) -> str | None:
     return _TWO_LETTERS.get(primary, primary) + rest
 
 
+def speaks(language: str | None, wanted: str) -> bool:
+    """Whether a normalised language is the wanted one: ``pt-BR`` is ``pt``; ``pt`` may be
+    anything."""
+    code = normalise_language(wanted)
+    return None not in (language, code) and f"{language}-".startswith(f"{code}-")
+
+
 def language_of_file_name(name: str) -> str | None:
     """The language in ``film.en.srt``, ``film.pt-BR.forced.srt``; ``None`` where there is none."""
     parts = name.split(".")[1:-1]
@@ -57,3 +65,8 @@ def language_of_file_name(name: str) -> str | None:
         known = match is not None and match[1].lower() in _KNOWN
         return normalise_language(part) if known else None
     return None
+
+
+def is_forced_file_name(name: str) -> bool:
+    """Whether the name says that only some lines are there (``film.en.forced.srt``)."""
+    return not _IN_PART.isdisjoint(part.lower() for part in name.split(".")[1:-1])

@@ -1,22 +1,26 @@
 """Starting the child that opens media, watching it, and saying what became of it."""
 
+import compileall
+import functools
 import json
 import os
-import select
+import re
+import resource
 import signal
 import site
 import subprocess
 import sys
-import tempfile
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from pipeline import errors
 from pipeline.errors import ContractError, InvalidMediaError, PipelineError, ResourceExhaustedError
 from pipeline.media.limits import MediaLimits
+from pipeline.media.messages import one_line, signal_name, useful_line
+from pipeline.media.watch import Watch
+from pipeline.media.windows import WindowServer
 
-_MAX_REPLY_BYTES = 256 * 1024**2
-_MAX_STDERR_BYTES = 4096
 #: What a child may report; anything else is a :class:`ContractError`.
 _REPORTABLE = (
     errors.InvalidMediaError,
@@ -25,11 +29,25 @@ _REPORTABLE = (
     errors.ResourceExhaustedError,
     errors.ConfigurationError,
 )
-_CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE}
+_CRASHES: set[int] = {
+    signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP,
+    signal.SIGSYS,
+}  # fmt: skip
+_ENDINGS: dict[int, str] = {
+    signal.SIGXCPU: "it needed more CPU time than its limit allows",
+    signal.SIGXFSZ: "it wrote a larger file than its limit allows",
+    signal.SIGKILL: "most likely the machine ran out of memory; run fewer at a time",
+}
+_MAX_MESSAGE_CHARS = 1000
+#: What libraries say of RLIMIT_AS before they give up in their own ways.
+_NO_MEMORY = re.compile(
+    r"MemoryError|bad_alloc|[Cc]annot allocate memory|failed to map segment|"
+    r"can't start new thread|[Ii]nsufficient memory"
+)
 
 
 def child_command() -> list[str]:
-    """The child's command line; a sandbox is a prefix put here.
+    """The child's command line; it puts itself into the sandbox.
 
     ``-P`` keeps the working directory, which holds untrusted files, off the import path.
     """
@@ -55,69 +73,99 @@ def child_environment(work_dir: Path) -> dict[str, str]:
 
 
 def run_child(
-    request: dict[str, Any], *, work_dir: Path, limits: MediaLimits, wall_seconds: float
+    request: dict[str, Any],
+    *,
+    work_dir: Path,
+    limits: MediaLimits,
+    wall_seconds: float,
+    server: WindowServer | None = None,
 ) -> tuple[bytes, float]:
     """Run one request in a child; blocks. Returns its reply (JSON) and the CPU seconds of its tree.
 
     The child is the leader of its own process group in ``work_dir``; the whole group is killed
-    before this returns or raises, whatever happened.
+    before this returns or raises, whatever happened. ``server`` answers it meanwhile.
 
     Raises:
         InvalidMediaError: and its kin, as the child reported them, or because it crashed.
-        ResourceExhaustedError: it went beyond time, memory or disk.
+        ResourceExhaustedError: it went beyond time, memory or disk, or made no progress.
         ContractError: it failed in a way that is no fault of the media.
     """
-    with (
-        tempfile.TemporaryFile() as question,
-        tempfile.TemporaryFile() as answer,
-        tempfile.TemporaryFile() as complaint,
-    ):
-        question.write(json.dumps(request | {"parent_pid": os.getpid()}).encode())
-        question.seek(0)
-        process = subprocess.Popen(
-            child_command(),
-            stdin=question,
-            stdout=answer,
-            stderr=complaint,
-            cwd=work_dir,
-            env=child_environment(work_dir),
-            start_new_session=True,
-        )
-        try:
-            in_time = _wait(process.pid, wall_seconds)
-        finally:
-            # Before reaping: until then the group's number cannot be given to another.
-            os.killpg(process.pid, signal.SIGKILL)
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-        cpu_seconds = usage.ru_utime + usage.ru_stime
-        if not in_time:
-            raise ResourceExhaustedError(
-                f"opening the media took longer than {wall_seconds:g} s and was stopped; "
-                "raise the time limit if the media is that long"
+    _compile_own_modules()
+    with ExitStack() as stack:
+        progress, ticks = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        stack.callback(os.close, progress)
+        given = () if server is None else server.child_fds
+        with os.fdopen(ticks, "wb"), os.fdopen(os.memfd_create("request"), "w+b") as question:
+            whose = {
+                "parent_pid": os.getpid(),
+                "progress_descriptor": ticks,
+                "scorer": given or None,
+            }
+            question.write(json.dumps(request | whose).encode())
+            question.seek(0)
+            process = subprocess.Popen(
+                child_command(),
+                stdin=question,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=(ticks, *given),
+                cwd=work_dir,
+                env=child_environment(work_dir),
+                start_new_session=True,
             )
-        reply = _read(answer, _MAX_REPLY_BYTES)
-        if process.returncode == 0 and reply:
-            return _unwrap(reply), cpu_seconds
-        raise _failure(process.returncode, _read(complaint, _MAX_STDERR_BYTES), limits)
+        if server is not None:
+            server.start()
+        try:
+            reply, messages = _pipes(process, stack)
+            watch = Watch(
+                reply=reply,
+                messages=messages,
+                progress=progress,
+                folder=work_dir,
+                limits=limits,
+                is_waited_for=(lambda: False) if server is None else server.is_scoring,
+            )
+            ending = os.pidfd_open(process.pid)
+            stack.callback(os.close, ending)
+            watch.until_end(ending, wall_seconds)
+        finally:
+            usage = _end(process)
+            if server is not None:
+                server.join()
+        watch.finish()
+    if server is not None:
+        server.check()
+    written = watch.written
+    if process.returncode == 0 and written.reply:
+        return _unwrap(bytes(written.reply)), usage.ru_utime + usage.ru_stime
+    raise _failure(process.returncode, written.last_messages, limits)
 
 
-def _wait(pid: int, seconds: float) -> bool:
-    """Whether the process ended within the time. Does not reap it."""
-    descriptor = os.pidfd_open(pid)
+def _pipes(process: subprocess.Popen[bytes], stack: ExitStack) -> tuple[int, int]:
+    if process.stdout is None or process.stderr is None:
+        raise ContractError("the media child was started without pipes")
+    reply, messages = stack.enter_context(process.stdout), stack.enter_context(process.stderr)
+    return reply.fileno(), messages.fileno()
+
+
+def _end(process: subprocess.Popen[bytes]) -> resource.struct_rusage:
+    """Kill the child's whole group and reap what is ours of it."""
+    # Before reaping: until then the group's number cannot be given to another.
+    os.killpg(process.pid, signal.SIGKILL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
     try:
-        poller = select.poll()
-        poller.register(descriptor, select.POLLIN)
-        return bool(poller.poll(seconds * 1000))
-    finally:
-        os.close(descriptor)
+        # Where this is process 1, what the child had started is now ours.
+        while True:
+            os.waitpid(-process.pid, 0)
+    except ChildProcessError:
+        return usage
 
 
-def _read(file: IO[bytes], at_most: int) -> bytes:
-    """The end of the file. The child shares the offset, so it is always set first."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - at_most))
-    return file.read(at_most)
+@functools.cache
+def _compile_own_modules() -> None:
+    """Once per process: the child may write nothing beside its sources, so would never do it."""
+    compileall.compile_dir(Path(__file__).parent, maxlevels=1, quiet=2)
 
 
 def _unwrap(reply: bytes) -> bytes:
@@ -127,25 +175,33 @@ def _unwrap(reply: bytes) -> bytes:
     try:
         error = json.loads(reply)["error"]
         name, message = str(error["class"]), str(error["message"])
-    except (ValueError, KeyError, TypeError) as broken:
+    except (ValueError, KeyError, TypeError, RecursionError) as broken:
         raise ContractError(f"the media child replied with {reply[:200]!r}") from broken
+    # A child that met hostile media may say anything, to a terminal too.
+    message = one_line(message, max_chars=_MAX_MESSAGE_CHARS)
     for kind in _REPORTABLE:
         if kind.__name__ == name:
             raise kind(message)
-    raise ContractError(f"the media child reported {name}: {message}")
+    raise ContractError(f"the media child reported {one_line(name)}: {message}")
 
 
-def _failure(code: int, stderr: bytes, limits: MediaLimits) -> PipelineError:
-    lines = stderr.decode("utf-8", "replace").strip().splitlines()
-    last = lines[-1][:300] if lines else "it wrote nothing"
+def _failure(code: int, messages: bytes, limits: MediaLimits) -> PipelineError:
+    """What became of a child that did not reply."""
+    lines = messages.decode("utf-8", "replace").splitlines()
+    last = useful_line(lines) or "it wrote nothing"
+    mebibytes = limits.memory_bytes // 1024**2
+    if any(_NO_MEMORY.search(line) for line in lines):
+        return ResourceExhaustedError(
+            f"the media needed more memory than the limit of {mebibytes} MiB: {last}"
+        )
     if code >= 0:
         return ContractError(f"the media child ended with exit code {code}: {last}")
-    killer = signal.Signals(-code)
+    killer = -code
     if killer in _CRASHES:
         return InvalidMediaError(
-            f"the media crashed the decoder ({killer.name}); the file is damaged or hostile: {last}"
+            f"the media crashed the decoder ({signal_name(killer)}); the file is damaged or "
+            f"hostile: {last}"
         )
     return ResourceExhaustedError(
-        f"opening the media was stopped ({killer.name}): it needed more CPU time or memory than "
-        f"its limits allow (memory limit {limits.memory_bytes // 1024**2} MiB)"
+        f"opening the media was stopped ({signal_name(killer)}): {_ENDINGS.get(killer, last)}"
     )

@@ -1,6 +1,11 @@
 """Reading back what splitting wrote. For our own files only, never for submitted ones."""
 
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -10,6 +15,51 @@ from PIL import Image as PillowImage
 from pipeline.errors import ContractError
 from pipeline.media.params import AUDIO_RATE_HZ
 from schemas.records import FloatArray, Image
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CuePicture:
+    """A subtitle that is a picture of text: black on white, a PNG."""
+
+    start_ms: int
+    end_ms: int
+    png: bytes
+    stream_index: int | None
+    sidecar: str | None
+    language: str | None
+
+    def pixels(self) -> Image:
+        """uint8, HWC, RGB, 0-255.
+
+        Raises:
+            ContractError: it is not a picture that :func:`split_media` wrote.
+        """
+        try:
+            with PillowImage.open(io.BytesIO(self.png), formats=["PNG"]) as picture:
+                return np.array(picture.convert("RGB"), dtype=np.uint8)
+        except OSError as error:
+            raise ContractError(
+                f"a subtitle at {self.start_ms} ms is no picture: {error}"
+            ) from error
+
+
+def cue_pictures(arrays: Mapping[str, Any]) -> list[CuePicture]:
+    """What the arrays hold that splitting wrote (see
+    :func:`pipeline.media.subtitles.bitmaps.write_pictures`); none of none."""
+    if not arrays:
+        return []
+    data, offsets = arrays["png"].tobytes(), arrays["offset"].tolist()
+    sources = json.loads(arrays["sources"].tobytes())
+    rows = zip(arrays["start_ms"], arrays["end_ms"], arrays["source"], strict=True)
+    return [
+        CuePicture(
+            start_ms=int(start_ms),
+            end_ms=int(end_ms),
+            png=data[offsets[row] : offsets[row + 1]],
+            **sources[int(source)],
+        )
+        for row, (start_ms, end_ms, source) in enumerate(rows)
+    ]
 
 
 def load_image(path: Path) -> Image:

@@ -1,6 +1,7 @@
 """Picking the one line of a tool's chatter that tells a person something."""
 
 import re
+import signal
 from collections.abc import Iterable
 
 _ADDRESS = re.compile(r"\[([\w,:#/ .-]+?) @ 0x[0-9a-f]+\]\s*")
@@ -14,6 +15,7 @@ _AFTERMATH = re.compile(
     r"No filtered frames|Finishing stream|Decoding error|Cannot determine format|Error marking"
 )
 _MAX_CHARS = 200
+_MAX_METADATA_CHARS = 500
 
 
 def useful_line(lines: Iterable[str]) -> str | None:
@@ -24,7 +26,22 @@ def useful_line(lines: Iterable[str]) -> str | None:
     return reasons[-1] if reasons else None
 
 
-def one_line(error: BaseException) -> str:
-    """An exception's message, fit for the inside of a sentence."""
+def one_line(error: BaseException | str, *, max_chars: int = _MAX_CHARS) -> str:
+    """A message, maybe an exception's, fit for the inside of a sentence."""
     text = " ".join(str(error).split()) or type(error).__name__
-    return "".join(c for c in text if c.isprintable())[:_MAX_CHARS].rstrip(".")
+    return "".join(c for c in text if c.isprintable())[:max_chars].rstrip(".")
+
+
+def signal_name(number: int) -> str:
+    """Of any signal: those for programs' own use have numbers only."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def clean_text(text: str | None) -> str | None:
+    """Metadata without what a database or a terminal chokes on."""
+    if not text:
+        return None
+    return "".join(c for c in text if c.isprintable())[:_MAX_METADATA_CHARS].strip() or None

@@ -11,22 +11,21 @@ from av.video.stream import VideoStream
 
 from pipeline.errors import MediaLimitError, UnsupportedMediaError
 from pipeline.media.containers import (
-    Orientation,
     audio_streams,
-    displayed_size,
     open_container,
-    orientations,
-    preferred,
-    seconds_by_packets,
+    preferred_video,
+    start_seconds,
     video_streams,
 )
+from pipeline.media.first_look import FirstLook, displayed_size, first_looks
 from pipeline.media.limits import MediaLimits
+from pipeline.media.messages import clean_text
+from pipeline.media.packets import frame_rate, seconds_by_packets
 
 #: Below this a stated duration is doubted: no codec fills so much time with so few bytes.
 _DOUBTFUL_BYTES_PER_SECOND = 50
-#: Above this a frame rate is the time base's, not the pictures'.
-_MAX_FRAME_RATE = 300
-_MAX_METADATA_CHARS = 500
+#: Matroska states where the file ends or how long it is: the same only for what begins early.
+_EARLY_SECONDS = 1
 
 
 def probe(limits: MediaLimits) -> dict[str, Any]:
@@ -42,9 +41,9 @@ def probe(limits: MediaLimits) -> dict[str, Any]:
                 f"the {container.format.name} file holds no video or sound that can be decoded"
             )
         duration_ms = _duration_ms(container, limits)
-        turned = orientations(container, pictures)
-        streams = [_record(stream, turned) for stream in container.streams]
-        main = preferred(pictures)
+        looks = first_looks(container, pictures)
+        streams = [_record(stream, looks, limits) for stream in container.streams]
+        main = preferred_video(pictures)
         record = streams[main.index] if main is not None else {}
         return {
             "kind": "audio" if main is None else "video",
@@ -57,14 +56,14 @@ def probe(limits: MediaLimits) -> dict[str, Any]:
         }
 
 
-def _record(stream: Stream, turned: dict[int, Orientation]) -> dict[str, Any]:
+def _record(stream: Stream, looks: dict[int, FirstLook], limits: MediaLimits) -> dict[str, Any]:
     context = stream.codec_context
     record: dict[str, Any] = {
         "stream_index": stream.index,
         "kind": stream.type if stream.type in {"video", "audio", "subtitle"} else "other",
         "codec": context.codec.canonical_name if context is not None else None,
-        "language": _clean(stream.language),
-        "title": _clean(stream.metadata.get("title")),
+        "language": clean_text(stream.language),
+        "title": clean_text(stream.metadata.get("title")),
         "is_default": bool(stream.disposition & Disposition.default),
     }
     if stream.time_base:
@@ -74,27 +73,13 @@ def _record(stream: Stream, turned: dict[int, Orientation]) -> dict[str, Any]:
         record["sample_rate_hz"] = stream.codec_context.sample_rate or None
         record["channels"] = stream.codec_context.channels or None
     elif isinstance(stream, VideoStream):
-        if stream.index in turned:
-            size = displayed_size(stream, turned[stream.index])
+        if stream.index in looks:
+            size = displayed_size(stream, looks[stream.index].orientation)
             record["width_px"], record["height_px"] = size
-            record["frame_rate"] = _frame_rate(stream)
+            record["frame_rate"] = frame_rate(stream, limits)
         else:
             record["kind"] = "other"
     return record
-
-
-def _clean(text: str | None) -> str | None:
-    """Metadata without what a database or a terminal chokes on."""
-    if not text:
-        return None
-    return "".join(c for c in text if c.isprintable())[:_MAX_METADATA_CHARS].strip() or None
-
-
-def _frame_rate(stream: VideoStream) -> float | None:
-    for rate in (stream.average_rate, stream.guessed_rate):
-        if rate and 0 < rate <= _MAX_FRAME_RATE:
-            return float(rate)
-    return None
 
 
 def _duration_ms(container: InputContainer, limits: MediaLimits) -> int | None:
@@ -104,6 +89,7 @@ def _duration_ms(container: InputContainer, limits: MediaLimits) -> int | None:
         seconds is None
         or seconds > limits.max_duration_seconds
         or container.size < seconds * _DOUBTFUL_BYTES_PER_SECOND
+        or ("matroska" in container.format.name and start_seconds(container) > _EARLY_SECONDS)
     )
     if doubtful:
         seconds = seconds_by_packets(limits)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.records import Cue, MediaInfo, Shot
+from schemas.records import Cue, CueSource, MediaInfo, Shot, Sound, Stretch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +28,8 @@ class KeyframeFile:
     pts: int | None
     width_px: int
     height_px: int
+    picture_index: int
+    phash: str
     path: Path
 
 
@@ -64,12 +66,27 @@ class SplitResult:
     """Shots in order, covering the presentation without gaps, and what stands for them.
 
     ``audio_path`` is mono 16 kHz FLAC whose first sample is the start of the presentation;
-    ``None`` where there is no sound. ``notes`` are sentences for a person about what was left out.
+    ``None`` where there is no sound. ``cue_pictures_path``: pictures of subtitles for OCR, as
+    :func:`pipeline.media.subtitles.bitmaps.write_pictures` describes them. ``notes`` are sentences
+    for a person about what was left out.
     """
 
     shots: tuple[Shot, ...]
     keyframes: tuple[KeyframeFile, ...]
+    stretches: tuple[Stretch, ...]
     audio_path: Path | None
+    sound: Sound | None
+    cue_sources: tuple[CueSource, ...]
     cues: tuple[Cue, ...]
+    cue_pictures_path: Path | None
+    usage: ChildUsage
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanResult:
+    """One range of a long video, as a file in the work directory for :func:`split_media`."""
+
+    path: Path
     usage: ChildUsage
     notes: tuple[str, ...]

@@ -11,27 +11,35 @@ ALLOWED_DEMUXERS = (
 )
 ALLOWED_PROTOCOLS = "file,pipe"
 
+#: Formats that may hold an animation which is to be unrolled before ffmpeg sees it.
+ANIMATED_FORMATS = frozenset({"GIF", "WEBP", "PNG", "AVIF", "HEIF"})
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _AVIF_BRANDS = {b"avif", b"avis"}
+_STARTS = {
+    "JPEG": (b"\xff\xd8\xff",),
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "GIF": (b"GIF87a", b"GIF89a"),
+    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    "JPEG2000": (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"),
+    "JPEGXL": (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"),
+    # Olympus, Panasonic, Fujifilm, Sigma, Minolta; the RAW files of others look like TIFFs.
+    "RAW": (b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FUJIFILMCCD-RAW ", b"FOVb", b"\0MRM"),
+}
 _BMP_HEADER_SIZES = {12, 16, 40, 52, 56, 64, 108, 124}
 
 
 def sniff_picture(head: bytes) -> str | None:
-    """Pillow's name of the picture format, ``HEIF``, or ``None`` for anything else."""
-    if head.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
+    """Pillow's name of the picture format, ``HEIF``, ``JPEGXL``, ``RAW``, or ``None`` for anything
+    else. A RAW that is a TIFF at first sight counts as ``TIFF`` here."""
+    for name, starts in _STARTS.items():
+        if head.startswith(starts):
+            return name
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"
-    if head.startswith((b"GIF87a", b"GIF89a")):
-        return "GIF"
-    if head[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}:
-        return "TIFF"
     if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADER_SIZES:
         return "BMP"
-    if head.startswith((b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")):
-        return "JPEG2000"
+    if head[6:14] == b"HEAPCCDR" or head[4:12] == b"ftypcrx ":
+        return "RAW"
     if head[4:8] == b"ftyp":
         return _sniff_heif(head)
     return None

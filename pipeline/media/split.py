@@ -1,32 +1,25 @@
 """Splitting a file with streams into shots, keyframes, sound and cues. Runs in the child only."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from av.container import InputContainer
-from av.video.stream import VideoStream
+import cv2
+import numpy as np
 
-from pipeline.errors import InvalidMediaError, UnsupportedMediaError
-from pipeline.media import decoding, ffmpeg_command
-from pipeline.media.containers import (
-    Orientation,
-    audio_streams,
-    open_container,
-    orientations,
-    preferred,
-    start_seconds,
-    text_subtitle_streams,
-    video_streams,
-)
+from pipeline.errors import InvalidMediaError, ResourceExhaustedError
+from pipeline.media import decoding, ffmpeg_process
+from pipeline.media.assembly import Assembler
 from pipeline.media.ffmpeg_command import AUDIO_NAME, VideoPlan
 from pipeline.media.limits import MediaLimits
-from pipeline.media.params import AUDIO_RATE_HZ, SplitParams
-from pipeline.media.video import VideoSplitter, plan_video
+from pipeline.media.progress import Progress
+from pipeline.media.scan_file import Scan, load_scan
+from pipeline.media.scanner import VideoScanner
+from pipeline.media.shots import Run
+from pipeline.media.sound import audio_ms
+from pipeline.media.source import Source, Task, end_of_video, read_headers, running
 
 #: A file whose decoder reports errors and that holds less than this share of its stated duration
 #: is cut off. With more, or without errors, it is used as far as it goes, with a note.
@@ -37,166 +30,206 @@ _LONGER_MS = 100
 _SHORTER_MS = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Source:
-    """What is taken from the container, and its clock."""
-
-    start: Fraction
-    video: VideoPlan | None
-    turn: Orientation
-    video_end_pts: int | None
-    frame_rate: float | None
-    audio_index: int | None
-    #: Stream index → language.
-    subtitles: dict[int, str | None]
-
-
-class _Splitting:
-    """One split: its parameters, and what is found on the way."""
-
-    def __init__(self, request: dict[str, Any], limits: MediaLimits) -> None:
-        self.limits = limits
-        self.params = SplitParams(**request["params"])
-        self.ffmpeg: str = request["ffmpeg"]
-        self.wants_video: bool = request["kind"] == "video"
-        self.stated_ms: int | None = request["duration_ms"]
-        self.report = decoding.Report()
-        self.notes: list[str] = []
-
-
 def split(
-    request: dict[str, Any], limits: MediaLimits, *, startup_cpu_seconds: float
+    request: dict[str, Any],
+    limits: MediaLimits,
+    progress: Progress,
+    *,
+    startup_cpu_seconds: float,
 ) -> dict[str, Any]:
     """Decode once; the fields of a :class:`~pipeline.media.results.SplitResult`.
 
     Raises:
         InvalidMediaError: nothing can be decoded, or the file is cut off.
-        MediaLimitError: it lasts longer than allowed.
+        MediaLimitError: it lasts longer, or holds more, than allowed.
     """
-    job = _Splitting(request, limits)
-    source = _read_headers(job)
-    splitter = _decode(job, source)
-    audio_ms = _audio_ms()
-    if source.audio_index is not None and not audio_ms:
-        job.notes.append(f"the sound cannot be decoded: {job.report.reason}")
-    if splitter is None and not audio_ms:
-        raise InvalidMediaError(f"no sound of the file can be decoded: {job.report.reason}")
-    measured_ms = max(audio_ms, 0 if splitter is None else splitter.end_ms)
-    end_ms = _end_ms(job, measured_ms)
-    shots: list[dict[str, Any]] = [{"shot_index": 0, "start_ms": 0, "end_ms": end_ms}]
+    # Workers scale by processes: threads of OpenCV would only wait for each other.
+    cv2.setNumThreads(1)
+    task = Task(request, limits, progress)
+    source = read_headers(task)
+    assembler, runs = _decode(task, source, [Path(path) for path in request["scans"]])
+    sound_ms = audio_ms()
+    if source.audio is not None and not sound_ms:
+        task.notes.append(f"the sound cannot be decoded: {task.report.reason}")
+    if assembler is None and not sound_ms:
+        raise InvalidMediaError(f"no sound of the file can be decoded: {task.report.reason}")
+    measured_ms = max(sound_ms, 0 if assembler is None else assembler.finish())
+    end_ms = _end_ms(task, measured_ms)
+    shots: list[dict[str, Any]] = [
+        {"shot_index": 0, "start_ms": 0, "end_ms": end_ms, "starts_with": "start"}
+    ]
     keyframes: list[dict[str, Any]] = []
-    if splitter is not None:
-        shots, keyframes = splitter.records(end_ms)
-        if len(keyframes) < len(shots):
-            job.notes.append(f"{len(shots) - len(keyframes)} shots have no keyframe")
-    before = time.process_time()
-    cues = []
-    if source.subtitles or request["sidecars"]:
-        from pipeline.media.subtitles import collect_cues
+    stretches = task.meter.stretches(sound_ms, task.params.min_stretch_ms)
+    if assembler is not None:
+        shots, keyframes = assembler.shots(end_ms), assembler.keyframes
+        stretches += assembler.stretches(runs, task.params.min_stretch_ms)
+        if assembler.shots_without_keyframe:
+            task.notes.append(f"{assembler.shots_without_keyframe} shots have no keyframe")
+        if task.params.decode == "sync":
+            task.notes.append("only sync frames were decoded: the times of shots are coarse")
+    subtitles: dict[str, Any] = {"cue_sources": [], "cues": [], "cue_pictures": None}
+    if source.subtitles or source.has_captions or request["sidecars"]:
+        before = time.process_time()
+        from pipeline.media.subtitles import collect
 
         startup_cpu_seconds += time.process_time() - before
-        cues = collect_cues(source.subtitles, source.start, request["sidecars"], limits, job.notes)
+        wanted = collect.Request(
+            streams=source.subtitles,
+            captions_in=source.video.stream_index
+            if source.video is not None and source.has_captions
+            else None,
+            sidecars=collect.sidecars_of(request["sidecars"]),
+            start=source.start,
+            end_ms=end_ms,
+            frame_rate=source.frame_rate,
+            ffmpeg=task.ffmpeg,
+        )
+        subtitles = collect.collect(wanted, limits, task.notes, progress)
     return {
         "shots": shots,
         "keyframes": keyframes,
-        "audio": AUDIO_NAME if audio_ms else None,
-        "cues": cues,
-        "notes": job.notes,
-        "decoder_cpu_seconds": decoding.decoder_cpu_seconds(),
+        "stretches": stretches,
+        "audio": AUDIO_NAME if sound_ms else None,
+        "sound": _sound(task, source) if sound_ms else None,
+        **subtitles,
+        "device_failure": task.device_failure,
+        "notes": task.notes,
+        "decoder_cpu_seconds": ffmpeg_process.decoder_cpu_seconds(),
         "startup_cpu_seconds": startup_cpu_seconds,
     }
 
 
-def _read_headers(job: _Splitting) -> _Source:
-    with open_container(job.limits) as container:
-        start = start_seconds(container)
-        picture = preferred(video_streams(container)) if job.wants_video else None
-        sound = preferred(audio_streams(container))
-        if picture is None and sound is None:
-            raise UnsupportedMediaError("the file holds no video or sound that can be decoded")
-        end_pts = None
-        if picture is not None and picture.duration and picture.start_time is not None:
-            end_pts = picture.start_time + picture.duration
-        return _Source(
-            start=start,
-            video=None if picture is None else plan_video(picture, start, job.params),
-            video_end_pts=end_pts,
-            frame_rate=None if picture is None else float(picture.average_rate or 25),
-            audio_index=None if sound is None else sound.index,
-            subtitles=text_subtitle_streams(container, job.notes),
-            turn=_orientation(container, picture),
-        )
-
-
-def _orientation(container: InputContainer, picture: VideoStream | None) -> Orientation:
-    return Orientation() if picture is None else orientations(container, [picture])[picture.index]
-
-
-def _decode(job: _Splitting, source: _Source) -> VideoSplitter | None:
-    """Run ffmpeg. The splitter has seen all frames; ``None`` for sound only."""
-    if source.video is None:
-        with _running(job, source, source.video, everything=True):
-            return None
-    splitter = _split_video(job, source, source.video, everything=True)
-    if splitter.frame_count == 0 and (source.audio_index is not None or source.subtitles):
+def _decode(task: Task, source: Source, scans: list[Path]) -> tuple[Assembler | None, list[Run]]:
+    """Run ffmpeg. The assembler has taken all pieces; ``None`` for sound only."""
+    plan = source.video
+    if plan is None:
+        _run_without_video(task, source)
+        return None, []
+    if scans:
+        joined = _join(task, source, plan, scans)
+        if joined is not None:
+            return joined
+    if task.with_device:
+        decoded = _try_device(task, source, plan)
+        if decoded is not None:
+            return decoded
+    assembler, scanner = _scan(task, source, plan, with_sound=True)
+    if scanner.frame_count == 0 and source.audio is not None:
         # A stream that ffmpeg refuses to open takes the picture down with it: try without.
-        splitter = _split_video(job, source, source.video, everything=False)
-    if splitter.frame_count == 0:
-        raise InvalidMediaError(f"no frame of the video can be decoded: {job.report.reason}")
-    splitter.finish(source.video_end_pts, source.frame_rate)
-    again = splitter.plan_for_missing()
-    if again is not None:
-        with _running(job, source, again, everything=False) as process:
-            splitter.fill_missing(decoding.read_frames(process, again))
-    return splitter
+        assembler, scanner = _scan(task, source, plan, with_sound=False)
+    if scanner.frame_count == 0 and plan.decoder is not None:
+        # An ffmpeg without that decoder: better without transparency than not at all.
+        opaque = replace(plan, decoder=None, has_alpha=False, pixel_format="yuv420p")
+        return _decode(task, replace(source, video=opaque), [])
+    if scanner.frame_count == 0:
+        raise InvalidMediaError(f"no frame of the video can be decoded: {task.report.reason}")
+    scanner.finish(partial(end_of_video, task, source, plan), source.frame_rate)
+    return assembler, scanner.runs
 
 
-def _split_video(
-    job: _Splitting, source: _Source, plan: VideoPlan, *, everything: bool
-) -> VideoSplitter:
-    splitter = VideoSplitter(plan, source.start, source.turn, job.params, job.limits)
-    with _running(job, source, plan, everything=everything) as process:
-        for frame in decoding.read_frames(process, plan):
-            splitter.push(frame)
-    return splitter
+def _try_device(task: Task, source: Source, plan: VideoPlan) -> tuple[Assembler, list[Run]] | None:
+    """``None``: the device cannot, or not without errors."""
+    try:
+        assembler, scanner = _scan(task, source, plan, with_sound=True)
+    except (InvalidMediaError, ResourceExhaustedError) as error:
+        task.give_up_device(str(error))
+        return None
+    if scanner.frame_count == 0 or task.report.error_count:
+        task.give_up_device(task.report.reason)
+        return None
+    scanner.finish(partial(end_of_video, task, source, plan), source.frame_rate)
+    return assembler, scanner.runs
 
 
-@contextmanager
-def _running(
-    job: _Splitting, source: _Source, plan: VideoPlan | None, *, everything: bool
-) -> Iterator[decoding.Process]:
-    command = ffmpeg_command.build_command(
-        job.ffmpeg,
-        start=source.start,
-        video=plan,
-        audio_index=source.audio_index if everything else None,
-        subtitle_indexes=list(source.subtitles) if everything else [],
-        params=job.params,
-        limits=job.limits,
+def _run_without_video(task: Task, source: Source) -> None:
+    if source.audio is not None:
+        with running(task, source, with_video=False, with_sound=True):
+            pass
+
+
+def _assembler(task: Task, source: Source, plan: VideoPlan) -> Assembler:
+    return Assembler(
+        time_base=plan.time_base, start=source.start, is_exact=task.params.decode == "all"
     )
-    with decoding.running(command, job.report) as process:
-        yield process
 
 
-def _audio_ms() -> int:
-    """Length of the FLAC that was written, from its own header; 0 where there is none."""
-    path = Path(AUDIO_NAME)
-    if not path.exists():
-        return 0
-    with path.open("rb") as file:
-        header = file.read(26)
-    # STREAMINFO begins at byte 8; the last 36 of these bits are the number of samples.
-    samples = int.from_bytes(header[18:26], "big") & (2**36 - 1)
-    return samples * 1000 // AUDIO_RATE_HZ
+def _scan(
+    task: Task, source: Source, plan: VideoPlan, *, with_sound: bool
+) -> tuple[Assembler, VideoScanner]:
+    assembler = _assembler(task, source, plan)
+    scanner = VideoScanner(
+        plan=plan,
+        look=source.look,
+        start=source.start,
+        params=task.params,
+        limits=task.limits,
+        detector=task.detector(plan),
+        take=assembler.take,
+    )
+    with running(task, source, with_video=True, with_sound=with_sound) as process:
+        for frame in decoding.read_frames(process, plan, task.progress):
+            scanner.push(frame)
+    return assembler, scanner
 
 
-def _end_ms(job: _Splitting, measured_ms: int) -> int:
+def _join(
+    task: Task, source: Source, plan: VideoPlan, files: list[Path]
+) -> tuple[Assembler, list[Run]] | None:
+    """The video as its ranges were scanned; ``None`` where neighbours saw different frames (a
+    decoder that begins in the middle of this file gives others), or none at all."""
+    assembler = _assembler(task, source, plan)
+    runs: list[Run] = []
+    report = ffmpeg_process.Report()
+    frame_count = 0
+    before: Scan | None = None
+    for index, file in enumerate(files):
+        scan = load_scan(file, index)
+        task.progress.tick()
+        if before is not None and not _fits(before, scan):
+            task.notes.append("its ranges do not fit to each other: it was split in one piece")
+            return None
+        before = scan
+        for piece in scan.pieces:
+            assembler.take(piece)
+        runs += scan.runs
+        report.add(scan.error_count, scan.last_lines)
+        frame_count += scan.frame_count
+    if not frame_count:
+        return None
+    task.report = report
+    _run_without_video(task, source)
+    return assembler, runs
+
+
+def _fits(before: Scan, after: Scan) -> bool:
+    """Whether two neighbours saw the same frames at their edge, and leave no gap."""
+    if after.pieces and (
+        not before.pieces or before.pieces[-1].end_pts != after.pieces[0].start_pts
+    ):
+        return False
+    return np.array_equal(before.seams[1], after.seams[0])
+
+
+def _sound(task: Task, source: Source) -> dict[str, Any] | None:
+    if source.audio is None:
+        return None
+    index, language, title = source.audio
+    return {
+        "stream_index": index,
+        "language": language,
+        "title": title,
+        "loudness_lufs": task.meter.loudness_lufs,
+        "peak_dbfs": task.meter.peak_dbfs(),
+    }
+
+
+def _end_ms(task: Task, measured_ms: int) -> int:
     """The end of the presentation: as the header states it, unless decoding says otherwise.
 
     Raises:
         InvalidMediaError: the file is cut off.
     """
-    report, stated_ms = job.report, job.stated_ms
+    report, stated_ms = task.report, task.stated_ms
     is_short = stated_ms is not None and measured_ms < _ENOUGH * stated_ms
     if is_short and report.error_count and stated_ms is not None:
         raise InvalidMediaError(
@@ -204,11 +237,11 @@ def _end_ms(job: _Splitting, measured_ms: int) -> int:
             f"{measured_ms / 1000:.1f} s can be decoded: {report.reason}"
         )
     if report.error_count:
-        job.notes.append(f"the decoder reported errors, the last: {report.reason}")
+        task.notes.append(f"the decoder reported errors, the last: {report.reason}")
     if stated_ms is None or measured_ms - stated_ms > _LONGER_MS:
         return measured_ms
-    if is_short and stated_ms - measured_ms > _SHORTER_MS:
-        job.notes.append(
+    if stated_ms - measured_ms > _SHORTER_MS:
+        task.notes.append(
             f"the media ends at {measured_ms / 1000:.1f} s, its header states "
             f"{stated_ms / 1000:.1f} s"
         )

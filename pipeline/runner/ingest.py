@@ -45,19 +45,16 @@ def ingest(runtime: Runtime, run: ClaimedRun, work_dir: Path) -> Ingested:
         InvalidMediaError: it is not media.
     """
     uri = run.inputs["uri"]
-    fetched = runtime.stores.fetch(
-        uri, work_dir / "media", max_bytes=runtime.settings.media.max_file_bytes
-    )
-    if fetched.size_bytes == 0:
-        raise InvalidMediaError("the file is empty")
-    probed = probe_media(fetched.path, work_dir=work_dir, limits=runtime.limits)
+    max_bytes = runtime.settings.media.max_file_bytes
+    with runtime.fetcher.of_place(uri, work_dir, max_bytes=max_bytes) as fetched:
+        if fetched.size_bytes == 0:
+            raise InvalidMediaError("the file is empty")
+        probed = probe_media(fetched.path, work_dir=work_dir, limits=runtime.limits)
     sidecars = tuple(
         found
         for entry in run.inputs["sidecars"]
         if (found := _fetch_sidecar(runtime, entry["uri"], work_dir)) is not None
     )
-    if fetched.is_scratch:
-        runtime.scratch.store(fetched.path, fetched.sha256)
     return Ingested(
         sha256=fetched.sha256,
         size_bytes=fetched.size_bytes,

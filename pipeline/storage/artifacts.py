@@ -1,14 +1,17 @@
 """Derived blobs - keyframes, audio, exports - addressed by their content."""
 
 import hashlib
+import os
 import re
+import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
 from pipeline.errors import ContractError, ObjectNotFoundError, SourceError
 from pipeline.storage.base import ObjectStore
-from pipeline.storage.files import hash_file, sync_file
+from pipeline.storage.files import hash_file, sync_file, translate_write_error
 from pipeline.storage.local import SCHEME as LOCAL_SCHEME
 from pipeline.storage.local import normalise_uri, path_of
 
@@ -18,6 +21,11 @@ REWRITTEN_AFTER = timedelta(hours=12)
 #: What came over a network damaged is read again; what lies there damaged stays so.
 READS = 3
 
+#: Downloads that nobody has asked for so long are removed: longer than any run works on one.
+UNUSED_SECONDS = 6 * 3600
+#: How often one of the processes looks for them.
+_SWEPT_EVERY_SECONDS = 1800
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -25,7 +33,8 @@ class ArtifactStore:
     """Blobs under ``root/ab/cd/<sha256>``. Putting one twice writes it once; none ever changes.
 
     ``root_uri``: a folder (path or ``file://``) or ``s3://bucket/prefix``. ``cache_dir`` keeps what
-    :meth:`local_path` downloads; it is not used for a local root. Safe for threads and processes.
+    :meth:`local_path` downloads, for some hours; it is not used for a local root. Safe for threads
+    and processes.
     All methods raise as :class:`~pipeline.storage.base.ObjectStore` does.
     """
 
@@ -67,13 +76,17 @@ class ArtifactStore:
         Raises:
             ObjectNotFoundError: no such artifact.
             SourceError: the stored bytes are not what was put.
+            ResourceExhaustedError: the disk is full.
         """
         if self.is_local:
             self._stores.head(self.uri(sha256))
             return path_of(self.uri(sha256))
         cached = self._cache_dir / _key(sha256)
-        if cached.is_file():
+        with suppress(FileNotFoundError):
+            # Not all file systems note when a file was read.
+            os.utime(cached, ns=(time.time_ns(), cached.stat().st_mtime_ns))
             return cached
+        self._remove_unused()
         # Under a name of its own until it is known to be right.
         arriving = cached.with_name(f".part-{uuid4().hex}")
         for _ in range(READS):
@@ -96,6 +109,21 @@ class ArtifactStore:
             if hashlib.sha256(data).hexdigest() == sha256:
                 return data
         raise self._damaged(sha256)
+
+    def _remove_unused(self) -> None:
+        marker, now = self._cache_dir / ".swept", time.time()
+        try:
+            with suppress(FileNotFoundError):
+                if now - marker.stat().st_mtime < _SWEPT_EVERY_SECONDS:
+                    return
+            self._cache_dir.mkdir(parents=True, exist_ok=True)
+            marker.touch()
+            for path in self._cache_dir.glob("??/??/*"):
+                with suppress(FileNotFoundError):  # removed by another process
+                    if now - path.stat().st_atime > UNUSED_SECONDS:
+                        path.unlink()
+        except OSError as error:
+            raise translate_write_error(error, self._cache_dir) from error
 
     def _has(self, sha256: str, size_bytes: int) -> bool:
         # The size tells a blob apart that a full disk or a power cut truncated long ago. An old

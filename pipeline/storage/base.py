@@ -44,6 +44,10 @@ class FetchedObject:
     is_scratch: bool
 
 
+#: Told what a fetch is about to read, before its first byte; see :meth:`ObjectStore.fetch`.
+OnAnswer = Callable[[ObjectInfo], FetchedObject | None]
+
+
 class ObjectStore(Protocol):
     """Objects by URI. Every method may block on disk or network; all may be called by any thread.
 
@@ -82,12 +86,18 @@ class ObjectStore(Protocol):
         *,
         version: str | None = None,
         max_bytes: int | None = None,
+        on_answer: OnAnswer | None = None,
     ) -> FetchedObject:
         """The whole object as a local file, hashed on the way.
 
-        The bytes go to a temporary name beside ``destination`` and appear there only when they
-        are complete; nothing is left behind on failure. A cut connection is resumed. A store of
-        local files copies nothing and gives back the file's own path.
+        The bytes go to a temporary name beside ``destination``, for which disk space is set aside
+        first, and appear there only when they are complete; nothing is left behind on failure. A
+        cut connection is resumed. A store of local files copies nothing and gives back the file's
+        own path.
+
+        ``on_answer`` is called once the store has answered and before space is taken: it may wait
+        for room, may raise, and gives the object where the caller has exactly this one already,
+        which is then the outcome. Not called where nothing is copied.
 
         Raises:
             MediaLimitError: the object has more than ``max_bytes`` bytes.

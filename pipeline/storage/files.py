@@ -35,6 +35,28 @@ def sync_file(path: Path) -> None:
         os.fsync(stream.fileno())
 
 
+def preallocate(file: BinaryIO, size_bytes: int) -> None:
+    """Set disk space aside for the file, which is so long then: a full disk shows at once.
+
+    Raises ``OSError`` as it comes. Where the file system cannot do it nothing happens.
+    """
+    if size_bytes == 0 or not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(file.fileno(), 0, size_bytes)
+    except OSError as error:
+        if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL}:
+            raise
+
+
+def write_at(descriptor: int, data: bytes, offset: int) -> None:
+    """Write all of the data at a place of the file; raises ``OSError`` as it comes."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view, offset = view[written:], offset + written
+
+
 @contextmanager
 def replacing(destination: Path, *, durable: bool) -> Iterator[BinaryIO]:
     """A new file that takes the place of ``destination`` when the block ends without an error.
@@ -51,7 +73,7 @@ def replacing(destination: Path, *, durable: bool) -> Iterator[BinaryIO]:
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with temporary.open("xb") as file:
+            with temporary.open("x+b") as file:
                 yield file
                 if durable:
                     file.flush()

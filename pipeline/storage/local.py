@@ -23,6 +23,7 @@ from pipeline.errors import (
 from pipeline.storage.base import (
     FetchedObject,
     ObjectInfo,
+    OnAnswer,
     OnSkip,
     check_uri_text,
     printable,
@@ -127,6 +128,7 @@ class LocalStore:
         *,
         version: str | None = None,
         max_bytes: int | None = None,
+        on_answer: OnAnswer | None = None,
     ) -> FetchedObject:
         """Hashes the file in place: ``destination`` is not touched, ``path`` is the file's own."""
         if version is not None:

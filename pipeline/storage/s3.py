@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
 from pipeline.errors import (
@@ -21,20 +21,21 @@ from pipeline.errors import (
 from pipeline.storage.base import (
     FetchedObject,
     ObjectInfo,
+    OnAnswer,
     OnSkip,
     check_uri_text,
     printable,
     stem_of,
 )
-from pipeline.storage.files import replacing
+from pipeline.storage.files import preallocate, replacing
 
 if TYPE_CHECKING:
     from pipeline.storage.s3_download import Download
 
 SCHEME = "s3://"
 
-#: Transfers of one client at a time; more threads than this wait for a connection.
-_MAX_CONNECTIONS = 32
+#: Connections kept open for the next request; more at a time are closed after theirs.
+_MAX_CONNECTIONS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,8 @@ class S3Settings:
 
     ``endpoint_url`` ``None``: Amazon. ``path_style`` ``None``: the bucket is in the path where an
     endpoint is given and in the host name at Amazon. ``max_attempts`` counts the first try.
+    Objects of more than ``range_bytes * range_connections`` are fetched in ranges of that size over
+    so many connections at once.
     """
 
     endpoint_url: str | None = None
@@ -51,6 +54,8 @@ class S3Settings:
     connect_timeout_seconds: float = 5
     read_timeout_seconds: float = 60
     max_attempts: int = 5
+    range_bytes: int = 16 << 20
+    range_connections: int = 4
 
 
 def parse_s3_uri(uri: str) -> tuple[str, str]:
@@ -122,23 +127,43 @@ class S3Store:
         *,
         version: str | None = None,
         max_bytes: int | None = None,
+        on_answer: OnAnswer | None = None,
     ) -> FetchedObject:
+        with self._download(uri, version, max_bytes) as download:
+            info = ObjectInfo(
+                uri=uri,
+                size_bytes=download.size_bytes,
+                etag=download.etag.strip('"'),
+                version=download.version,
+            )
+            if on_answer is not None and (fetched := on_answer(info)) is not None:
+                return fetched
+            with replacing(destination, durable=False) as file:
+                preallocate(file, download.size_bytes)
+                sha256 = self._receive(download, file)
+        return FetchedObject(
+            path=destination,
+            sha256=sha256,
+            size_bytes=info.size_bytes,
+            etag=info.etag,
+            version=info.version,
+            is_scratch=True,
+        )
+
+    def _receive(self, download: "Download", file: BinaryIO) -> str:
+        from pipeline.storage.s3_ranges import fetch_ranges
+
         digest = hashlib.sha256()
-        with (
-            self._download(uri, version, max_bytes) as download,
-            replacing(destination, durable=False) as file,
+        size, connections = self._settings.range_bytes, self._settings.range_connections
+        if (
+            connections == 1
+            or download.size_bytes <= size * connections
+            or not fetch_ranges(download, file, digest, range_bytes=size, connections=connections)
         ):
             for chunk in download.chunks():
                 digest.update(chunk)
                 file.write(chunk)
-        return FetchedObject(
-            path=destination,
-            sha256=digest.hexdigest(),
-            size_bytes=download.size_bytes,
-            etag=download.etag.strip('"'),
-            version=download.version,
-            is_scratch=True,
-        )
+        return digest.hexdigest()
 
     def read_bytes(self, uri: str, *, max_bytes: int | None = None) -> bytes:
         with self._download(uri, None, max_bytes) as download:
@@ -174,13 +199,12 @@ class S3Store:
         bucket, key = _object_of(uri)
 
         def request(**arguments: str) -> dict[str, Any]:
-            pinned = arguments if version is None else {**arguments, "VersionId": version}
             with self._translated(bucket, key) as client:
-                answer: dict[str, Any] = client.get_object(Bucket=bucket, Key=key, **pinned)
+                answer: dict[str, Any] = client.get_object(Bucket=bucket, Key=key, **arguments)
             self._check_is_s3(answer, uri)
             return answer
 
-        download = Download(request, uri, max_attempts=self._settings.max_attempts)
+        download = Download(request, uri, version=version, max_attempts=self._settings.max_attempts)
         try:
             if max_bytes is not None and download.size_bytes > max_bytes:
                 raise MediaLimitError(

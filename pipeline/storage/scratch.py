@@ -5,63 +5,105 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
 from uuid import uuid4
 
-from pipeline.storage.files import (
-    CHUNK_BYTES,
-    replacing,
-    sync_file,
-    translate_write_error,
-)
+from pipeline.errors import MediaLimitError, ResourceExhaustedError
+from pipeline.storage.files import sync_file, translate_write_error
 
 _FOLDER = "work-"
+#: In a temporary folder: how many bytes its fetch has claimed.
+_CLAIM = ".claim"
 #: How long a folder may be without that name.
 UNNAMED_SECONDS = 60
+#: Others who hold the space open media, which ends; after so long the run goes back to the queue.
+WAIT_SECONDS = 300.0
+_LOOK_SECONDS = 0.1
 
 
 class ScratchSpace:
     """Files by sha256, the least recently used evicted first, beside temporary folders.
 
-    Several processes may share ``root``, a folder on a local disk: files appear by atomic
-    renames, and locks that the kernel drops with their process keep them while they are in use.
-    ``max_bytes`` bounds the kept files only, and is exceeded rather than a file in use evicted.
+    Several processes may share ``root``, a folder on a local disk: files appear by atomic renames,
+    and locks that the kernel drops with their process keep them while they are in use.
+    ``max_bytes``, alike for all of them, bounds kept files and claims together: whoever fetches
+    media claims its size first. 0 keeps nothing and bounds nothing.
     """
 
-    def __init__(self, root: Path, max_bytes: int) -> None:
+    def __init__(self, root: Path, max_bytes: int, *, wait_seconds: float = WAIT_SECONDS) -> None:
+        self._root = root
         self._kept = root / "kept"
         self._folders = root / "tmp"
         self._max_bytes = max_bytes
+        self._wait_seconds = wait_seconds
         for folder in (self._kept, self._folders):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise translate_write_error(error, folder) from error
 
-    def store(self, path: Path, sha256: str) -> None:
-        """Keep a fetched file's content for :meth:`get`; ``path`` itself stays where it is.
+    def claim(self, folder: Path, size_bytes: int, what: str) -> None:
+        """Have room for a file of ``what`` in a temporary folder, evicting kept files not in use.
 
-        Only for files that are scratch. Costs no copy where ``path`` is on the disk of ``root``:
-        the caller must not change the file. A file beyond ``max_bytes`` is not kept.
+        Waits for what others hold, a few minutes at most. The claim ends with the folder or its
+        process, and becomes a kept file by :meth:`keep`. A folder has one: claiming again gives the
+        former up first, so that nobody holds room while waiting for room.
+
+        Raises:
+            MediaLimitError: more than the whole scratch space.
+            ResourceExhaustedError: others still hold the room, or the disk is full.
+        """
+        if self._max_bytes == 0:
+            return
+        if size_bytes > self._max_bytes:
+            raise MediaLimitError(
+                f"{what} has {size_bytes} bytes, more than the scratch space may hold: raise "
+                f"scratch_max_bytes, which is {self._max_bytes}"
+            )
+        note = folder / _CLAIM
+        deadline = time.monotonic() + self._wait_seconds
+        try:
+            note.unlink(missing_ok=True)
+            while not self._try_claim(note, size_bytes):
+                if time.monotonic() >= deadline:
+                    raise ResourceExhaustedError(
+                        f"no room for the {size_bytes} bytes of {what} in {self._root}: other work "
+                        "holds it; raise scratch_max_bytes or work on less at once"
+                    )
+                time.sleep(_LOOK_SECONDS)
+        except OSError as error:
+            raise translate_write_error(error, note) from error
+
+    @contextmanager
+    def keep(self, path: Path, sha256: str) -> Iterator[Path]:
+        """Move a file into the kept ones, for :meth:`get`; gives where it is, until the block ends.
+
+        ``path`` lies in the temporary folder that claimed its room; nobody may change the file from
+        now on. It stays where it is if nothing is kept.
 
         Raises:
             ResourceExhaustedError: the disk is full.
         """
-        kept = self._kept / sha256
-        if kept.exists() or path.stat().st_size > self._max_bytes:
+        if self._max_bytes == 0:
+            yield path
             return
-        # Nobody looks at the bytes again: a power cut must not leave the name without them.
-        sync_file(path)
-        try:
-            os.link(path, kept)
-        except FileExistsError:
-            return
-        except OSError:  # on another disk, or one without hard links
-            self._copy(path, kept)
-        _mark_used(kept)
-        self._evict()
+        with ExitStack() as pinned:
+            try:
+                # Nobody looks at the bytes again: a power cut must not leave the name without them.
+                sync_file(path)
+                with self._locked():
+                    kept = pinned.enter_context(self.get(sha256))
+                    if kept is None:
+                        kept = path.replace(self._kept / sha256)
+                        pinned.enter_context(self.get(sha256))
+                    else:
+                        path.unlink()
+                    (path.parent / _CLAIM).unlink(missing_ok=True)
+            except OSError as error:
+                raise translate_write_error(error, self._kept) from error
+            yield kept
 
     @contextmanager
     def get(self, sha256: str) -> Iterator[Path | None]:
@@ -123,12 +165,32 @@ class ScratchSpace:
                         shutil.rmtree(folder, ignore_errors=True)
         return found
 
-    def _copy(self, path: Path, kept: Path) -> None:
-        with self.temporary_folder() as folder:
-            copy = folder / kept.name
-            with path.open("rb") as source, replacing(copy, durable=True) as target:
-                shutil.copyfileobj(source, target, CHUNK_BYTES)
-            copy.replace(kept)
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One at a time, of all threads and processes, looks at what is held and changes it."""
+        with (self._root / "lock").open("ab") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
+
+    def _try_claim(self, note: Path, size_bytes: int) -> bool:
+        with self._locked():
+            self._sweep()
+            room = self._max_bytes - self._claimed_bytes() - size_bytes
+            if room < 0 or not self._evict(room, size_bytes):
+                return False
+            try:
+                note.write_text(str(size_bytes))
+            except OSError:
+                note.unlink(missing_ok=True)
+                raise
+            return True
+
+    def _claimed_bytes(self) -> int:
+        total = 0
+        for note in self._folders.glob(f"*/{_CLAIM}"):
+            with suppress(FileNotFoundError):  # its folder was removed
+                total += int(note.read_text())
+        return total
 
     def _sweep(self) -> None:
         for folder in self._folders.glob(f"{_FOLDER}*"):
@@ -136,20 +198,26 @@ class ScratchSpace:
                 if free:
                     shutil.rmtree(folder, ignore_errors=True)
 
-    def _evict(self) -> None:
+    def _evict(self, max_bytes: int, disk_bytes: int) -> bool:
+        """Whether no more than so much is kept, after removing what is in the way: of the bound, or
+        of so much free disk."""
         files: list[tuple[float, int, Path]] = []
         for path in self._kept.iterdir():
-            with suppress(FileNotFoundError):  # evicted by another process
+            with suppress(FileNotFoundError):  # removed by hand
                 status = path.stat()
                 files.append((status.st_atime, status.st_size, path))
         total = sum(size for _, size, _ in files)
+        disk = os.statvfs(self._root)
+        free = disk.f_bavail * disk.f_frsize
         for _, size, path in sorted(files):
-            if total <= self._max_bytes:
-                return
-            with _locked_if_free(path) as free:
-                if free:
+            if total <= max_bytes and free >= disk_bytes:
+                break
+            with _locked_if_free(path) as is_free:
+                if is_free:
                     path.unlink(missing_ok=True)
                     total -= size
+                    free += size
+        return total <= max_bytes
 
 
 def _age_seconds(path: Path) -> float:

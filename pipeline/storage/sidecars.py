@@ -16,11 +16,15 @@ from pipeline.storage.base import ObjectInfo, stem_of
 IMAGE_EXTENSIONS = frozenset(
     {".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 )
-SIDECAR_EXTENSIONS = frozenset({".ass", ".srt", ".vtt"})
+SIDECAR_EXTENSIONS = frozenset(
+    {".ass", ".dfxp", ".idx", ".sami", ".smi", ".srt", ".ssa", ".sub", ".ttml", ".vtt"}
+)
 
 #: Between stem and extension of a sidecar: languages and flags, as in ``name.zh-Hant.forced.srt``.
 _TAG = re.compile(r"[A-Za-z]{2,}(?:[-_][A-Za-z0-9]+)*")
 _MAX_TAGS = 3
+#: Of one media file: all languages that there are subtitles in, several times over.
+_MAX_SIDECARS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +111,9 @@ def attach_sidecars(
     yield from settle(None)
 
 
-def _items(stem: _Stem, sidecars: list[tuple[str, ObjectInfo]]) -> Iterator[SourceItem]:
+def _items(
+    stem: _Stem, sidecars: list[tuple[str, ObjectInfo]]
+) -> Iterator[SourceItem | SkippedFile]:
     """The finished items of a stem; takes their sidecars off the stack."""
     takers = [info for info in stem.media if extension_of(info.uri) not in IMAGE_EXTENSIONS]
     taken: list[SidecarRef] = []
@@ -118,10 +124,13 @@ def _items(stem: _Stem, sidecars: list[tuple[str, ObjectInfo]]) -> Iterator[Sour
         candidates = sidecars[start:]
         del sidecars[start:]
         for family, info in candidates:
-            if _belongs(info.uri.removeprefix(stem.prefix)):
-                taken.append(SidecarRef(uri=info.uri, etag=info.etag, version=info.version))
-            else:
+            if not _belongs(info.uri.removeprefix(stem.prefix)):
                 sidecars.append((family, info))
+            elif len(taken) == _MAX_SIDECARS:
+                reason = f"its media file has {_MAX_SIDECARS} other sidecars already"
+                yield SkippedFile(uri=info.uri, reason=reason)
+            else:
+                taken.append(SidecarRef(uri=info.uri, etag=info.etag, version=info.version))
     for info in stem.media:
         yield SourceItem(
             uri=info.uri,

@@ -8,6 +8,7 @@ from pipeline.storage.base import (
     FetchedObject,
     ObjectInfo,
     ObjectStore,
+    OnAnswer,
     OnSkip,
     printable,
 )
@@ -45,8 +46,11 @@ class Stores:
         *,
         version: str | None = None,
         max_bytes: int | None = None,
+        on_answer: OnAnswer | None = None,
     ) -> FetchedObject:
-        return self._store(uri).fetch(uri, destination, version=version, max_bytes=max_bytes)
+        return self._store(uri).fetch(
+            uri, destination, version=version, max_bytes=max_bytes, on_answer=on_answer
+        )
 
     def read_bytes(self, uri: str, *, max_bytes: int | None = None) -> bytes:
         return self._store(uri).read_bytes(uri, max_bytes=max_bytes)

@@ -54,6 +54,8 @@ def split(tmp_path: Path) -> Splitter:
         named = {keyframe.path for keyframe in result.keyframes}
         if result.audio_path is not None:
             named.add(result.audio_path)
+        if result.cue_pictures_path is not None:
+            named.add(result.cue_pictures_path)
         assert set(work_dir.iterdir()) == named
         return result
 

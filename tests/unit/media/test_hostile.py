@@ -85,6 +85,15 @@ def test_mp4_without_its_index(tmp_path: Path, limits: MediaLimits) -> None:
         probe_media(path, work_dir=tmp_path, limits=limits)
 
 
+def test_mp4_with_a_box_of_absurd_size(tmp_path: Path, limits: MediaLimits) -> None:
+    path = tmp_path / "absurd.mp4"
+    brand = b"\0\0\0\x18ftypisom\0\0\0\0isommp42"
+    path.write_bytes(brand + b"\0\0\0\1free" + b"\xff" * 8)
+
+    with pytest.raises(InvalidMediaError, match="not readable"):
+        probe_media(path, work_dir=tmp_path, limits=limits)
+
+
 def test_mp4_cut_after_its_index(tmp_path: Path, split: Splitter) -> None:
     path = make_video(tmp_path / "cut.mp4", sound=False, extra=["-movflags", "+faststart"])
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -152,6 +161,17 @@ def test_truncated_picture(tmp_path: Path, limits: MediaLimits) -> None:
         split_media(
             path, info=info, params=SplitParams(), sidecars=(), work_dir=tmp_path, limits=limits
         )
+
+
+def test_colours_of_a_palette_that_is_missing(tmp_path: Path, split: Splitter) -> None:
+    path = tmp_path / "a.png"
+    PillowImage.new("P", (30, 20)).save(path)
+    data = path.read_bytes()
+    at = data.index(b"PLTE") - 4
+    path.write_bytes(data[:at] + data[at + 12 + int.from_bytes(data[at : at + 4], "big") :])
+
+    with pytest.raises(InvalidMediaError, match="damaged or cut off"):
+        split(path)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +243,7 @@ def test_demuxers_that_open_other_files_are_not_allowed() -> None:
     [
         "-rf.mp4",
         "$(id).mp4",
-        "%2e%2e.mp4",
+        "%2e%2e%2fescape.mp4",
         "frame%03d.mp4",
         "pipe|name.mp4",
         "concat:a|b.mp4",
@@ -231,6 +251,10 @@ def test_demuxers_that_open_other_files_are_not_allowed() -> None:
         "name with 'quotes\".mp4",
         "\u202egpj.mp4",
         "x" * 251 + ".mp4",
+        "é" * 125 + "x.mp4",
+        "-i.mp4",
+        "file:input",
+        "http:127.0.0.1.mp4",
     ],
 )
 def test_odd_names(tmp_path: Path, split: Splitter, name: str) -> None:

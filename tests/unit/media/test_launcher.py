@@ -70,9 +70,16 @@ def test_files_beside_the_media_are_not_imported(tmp_path: Path) -> None:
         ("import os; os.kill(os.getpid(), 9)", ResourceExhaustedError, "SIGKILL"),
         ("import os; os.kill(os.getpid(), 24)", ResourceExhaustedError, "SIGXCPU"),
         ("import os; os.kill(os.getpid(), 11)", InvalidMediaError, "crashed the decoder"),
+        ("import os; os.kill(os.getpid(), 40)", ResourceExhaustedError, r"stopped \(signal 40\)"),
         ("raise SystemExit('some bug')", ContractError, "some bug"),
         ("", ContractError, "exit code 0"),
         ("print('{\"error\": {}}')", ContractError, "replied with"),
+        ("print('{\"error\":' + '[' * 99_999)", ContractError, "replied with"),
+        (
+            r"""print('{"error": {"class": "InvalidMediaError", "message": "\\u001b[2Ja\\nb"}}')""",
+            InvalidMediaError,
+            r"^\[2Ja b$",
+        ),
         (
             'print(\'{"error": {"class": "MediaLimitError", "message": "too long"}}\')',
             MediaLimitError,
@@ -179,7 +186,7 @@ def test_rlimits_hold_before_the_media_is_opened(
         " r.RLIMIT_CORE)]))",
     )
 
-    assert json.loads(run(tmp_path)) == [[7, 7], [10**9, 10**9], [10**6, 10**6], [0, 0]]
+    assert json.loads(run(tmp_path)) == [[7, 8], [10**9, 10**9], [10**6, 10**6], [0, 0]]
 
 
 @pytest.mark.parametrize("field", ["cpu_seconds", "max_pixels", "max_cues"])

@@ -131,14 +131,14 @@ def test_default_audio_stream_is_taken(tmp_path: Path, split: Splitter) -> None:
     assert int(spectrum.argmax()) == 1000
 
 
-def test_keyframe_lies_near_the_middle_and_shows_the_shot(tmp_path: Path, split: Splitter) -> None:
+def test_keyframe_lies_in_its_shot_and_shows_it(tmp_path: Path, split: Splitter) -> None:
     path = make_video(tmp_path / "cuts.mp4", patterns=("smptehdbars", "testsrc2"))
 
     result = split(path)
 
     assert [(k.shot_index, k.keyframe_index) for k in result.keyframes] == [(0, 0), (1, 0)]
     for keyframe, shot in zip(result.keyframes, result.shots, strict=True):
-        assert abs(keyframe.at_ms - (shot.start_ms + shot.end_ms) / 2) <= 500
+        assert shot.start_ms <= keyframe.at_ms < shot.end_ms
         assert keyframe.pts is not None
         assert keyframe.pts * (shot.time_base_num or 0) * 1000 == keyframe.at_ms * (
             shot.time_base_den or 0
@@ -202,6 +202,31 @@ def test_jpeg_quality_decides_the_size(tmp_path: Path, split: Splitter) -> None:
     assert sizes[0] * 2 < sizes[1]
 
 
+def test_sound_that_appears_late_in_a_file_without_a_list_of_streams(
+    tmp_path: Path, split: Splitter
+) -> None:
+    """Beyond what is read to find the streams."""
+    path = tmp_path / "late.flv"
+    run_ffmpeg(
+        "-f", "lavfi", "-i", "testsrc2=s=640x360:r=25:d=14", "-itsoffset", "11", "-f", "lavfi",
+        "-i", "sine=d=3", "-c:v", "flv1", "-b:v", "8M", "-c:a", "mp3", path,
+    )  # fmt: skip
+
+    result = split(path)
+
+    assert spans(result) == [(0, 14_000)]
+    assert result.notes == ()
+
+
+def test_texts_in_the_header_that_are_none(tmp_path: Path, split: Splitter) -> None:
+    path = make_video(tmp_path / "v.mp4", frames_per_shot=(25,), sound=False)
+    data = path.read_bytes()
+    assert data.count(b"isomiso2") == 1
+    path.write_bytes(data.replace(b"isomiso2", b"isom\xff\xfe\xff\xff"))
+
+    assert spans(split(path)) == [(0, 1000)]
+
+
 def test_flash_is_not_a_cut(tmp_path: Path, split: Splitter) -> None:
     path = make_video(
         tmp_path / "flash.mp4", frames_per_shot=(75,), sound=False,
@@ -219,20 +244,23 @@ def test_shots_shorter_than_allowed_are_joined(tmp_path: Path, split: Splitter) 
 
 
 def test_threshold_and_ratio_decide_what_is_a_cut(tmp_path: Path, split: Splitter) -> None:
-    path = make_video(tmp_path / "cuts.mp4", frames_per_shot=(25, 25), sound=False)
+    path = make_video(
+        tmp_path / "cuts.mp4", frames_per_shot=(25, 25), sound=False,
+        picture_filter="lutyuv=y=96+val/4:u=96+val/4:v=96+val/4",
+    )  # fmt: skip
 
     assert len(split(path, params=SplitParams(cut_threshold=250)).shots) == 1
     assert len(split(path, params=SplitParams(cut_ratio=1, cut_threshold=1)).shots) >= 2
 
 
 def test_every_short_shot_gets_a_keyframe(tmp_path: Path, split: Splitter) -> None:
-    # No sync frames on the cuts and few candidates: most need the second look.
+    # No sync frames on the cuts.
     path = make_video(
         tmp_path / "rapid.mp4", frames_per_shot=(8, 7, 9, 6, 8, 7), sound=False,
         extra=["-g", "1000", "-sc_threshold", "0"],
     )  # fmt: skip
 
-    result = split(path, params=SplitParams(candidate_interval_ms=60_000))
+    result = split(path)
 
     assert [s.start_ms for s in result.shots] == [0, 320, 600, 960, 1200, 1520]
     assert [k.shot_index for k in result.keyframes] == [0, 1, 2, 3, 4, 5]

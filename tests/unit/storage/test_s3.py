@@ -4,18 +4,17 @@ import hashlib
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from itertools import islice
 from pathlib import Path
-from threading import Thread
 
 import pytest
 import servers
 from hypothesis import given
 from hypothesis import strategies as st
+from s3_answers import DATA, http_server, send_error, send_object, store_at
 
 from pipeline.errors import (
     AccessDeniedError,
@@ -30,18 +29,6 @@ from pipeline.storage.sources import SourceItem, expand
 from pipeline.storage.stores import Stores
 
 MOTO_ACCOUNT = "123456789012"
-DATA = bytes(range(251)) * 20_000  # several chunks, not a multiple of one
-
-
-def store_at(endpoint_url: str, max_attempts: int = 2) -> S3Store:
-    return S3Store(
-        S3Settings(
-            endpoint_url=endpoint_url,
-            max_attempts=max_attempts,
-            connect_timeout_seconds=2,
-            read_timeout_seconds=10,
-        )
-    )
 
 
 @pytest.fixture(params=["seaweedfs", "moto"])
@@ -215,55 +202,6 @@ def test_an_unreachable_endpoint_is_transient(tmp_path: Path) -> None:
         list(expand("s3://bucket/a", store))
 
 
-Answer = Callable[[BaseHTTPRequestHandler, int], None]
-
-
-@contextmanager
-def http_server(answer: Answer) -> Iterator[str]:
-    """A server that answers every request by ``answer(handler, number of the request)``."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            requests.append(self.path)
-            self.close_connection = True
-            answer(self, len(requests))
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
-
-    requests: list[str] = []
-    with ThreadingHTTPServer((servers.HOST, 0), Handler) as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://{servers.HOST}:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-def send_object(handler: BaseHTTPRequestHandler, *, only: int, etag: str = "v1") -> None:
-    """What S3 answers to a GET, but the body is cut after ``only`` bytes."""
-    match = re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", ""))
-    start = int(match[1]) if match else 0
-    if handler.headers.get("If-Match", f'"{etag}"') != f'"{etag}"':
-        send_error(handler, 412, "PreconditionFailed")
-        return
-    handler.send_response(206 if match else 200)
-    handler.send_header("ETag", f'"{etag}"')
-    handler.send_header("Content-Length", str(len(DATA) - start))
-    handler.end_headers()
-    handler.wfile.write(DATA[start : start + only])
-
-
-def send_error(handler: BaseHTTPRequestHandler, status: int, code: str) -> None:
-    body = f"<Error><Code>{code}</Code><Message>secret</Message></Error>".encode()
-    handler.send_response(status)
-    handler.send_header("Content-Length", str(len(body)))
-    handler.end_headers()
-    handler.wfile.write(body)
-
-
 def test_a_cut_download_is_resumed(tmp_path: Path) -> None:
     ranges: list[str | None] = []
 
@@ -290,6 +228,29 @@ def test_a_download_cut_for_ever_is_transient(tmp_path: Path) -> None:
     ):
         store_at(url).fetch("s3://bucket/a", tmp_path / "fetched")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_sends_more_than_it_stated(tmp_path: Path) -> None:
+    sent = []
+
+    def answer(handler: BaseHTTPRequestHandler, _: int) -> None:
+        handler.send_response(200)
+        handler.send_header("ETag", '"v1"')
+        handler.send_header("Content-Length", "10")
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        handler.wfile.write(b"a\r\n0123456789\r\n")
+        for _ in range(1000):
+            handler.wfile.write(b"10000\r\n" + bytes(65536) + b"\r\n")
+            sent.append(65536)
+
+    with http_server(answer) as url:
+        with pytest.raises(StoreUnavailableError, match="more than the 10 bytes"):
+            store_at(url).fetch("s3://bucket/a", tmp_path / "fetched", max_bytes=10)
+        with pytest.raises(StoreUnavailableError, match="more than the 10 bytes"):
+            store_at(url).read_bytes("s3://bucket/a", max_bytes=10)
+    assert list(tmp_path.iterdir()) == []
+    assert sum(sent) < 2 * 1000 * 65536, "it was all read"
 
 
 def test_an_object_replaced_during_the_download_is_transient(tmp_path: Path) -> None:

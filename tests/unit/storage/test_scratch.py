@@ -1,25 +1,39 @@
 """The scratch space: kept files, evictions, pins and folders of killed processes."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from random import Random
+from threading import Event
 
 import pytest
+from small_disk import small_disk
 
+from pipeline.errors import ConfigurationError, MediaLimitError, ResourceExhaustedError
 from pipeline.storage import scratch
 from pipeline.storage.scratch import ScratchSpace
 
 
-def put(space: ScratchSpace, name: str, size: int, used_at: int) -> None:
-    """Store ``size`` bytes under a name, last used at a second of the distant past."""
+@contextmanager
+def put(space: ScratchSpace, name: str, size: int) -> Iterator[Path]:
+    """Claim room for ``size`` bytes, write them, keep them under a name; in use in the block."""
     with space.temporary_folder() as folder:
-        (folder / "file").write_bytes(name.encode() * size)
-        space.store(folder / "file", name)
-    with space.get(name) as path:
-        if path is not None:
-            os.utime(path, (used_at, used_at))
+        space.claim(folder, size, name)
+        (folder / "file").write_bytes(name[:1].encode() * size)
+        with space.keep(folder / "file", name) as path:
+            yield path
+
+
+def put_long_ago(space: ScratchSpace, name: str, size: int, used_at: int) -> None:
+    """:func:`put`, last used at a second of the distant past."""
+    with put(space, name, size) as path:
+        os.utime(path, (used_at, used_at))
 
 
 def kept(space: ScratchSpace, *names: str) -> list[str]:
@@ -31,70 +45,170 @@ def kept(space: ScratchSpace, *names: str) -> list[str]:
     return found
 
 
+def files(root: Path) -> list[str]:
+    """Every file of the scratch space but its lock."""
+    return sorted(p.name for p in root.rglob("*") if p.is_file() and p != root / "lock")
+
+
 def test_kept_files_survive_the_folder_they_were_fetched_into(tmp_path: Path) -> None:
-    space = ScratchSpace(tmp_path / "scratch", max_bytes=100)
+    root = tmp_path / "scratch"
+    space = ScratchSpace(root, max_bytes=100)
     with space.temporary_folder() as folder:
+        space.claim(folder, 5, "media")
         (folder / "file").write_bytes(b"media")
-        space.store(folder / "file", "abc")
-        assert (folder / "file").read_bytes() == b"media"
+        with space.keep(folder / "file", "abc") as path:
+            assert path.read_bytes() == b"media"
+            assert files(root) == ["abc"], "moved, and the claim given up"
     assert not folder.exists()
-    with ScratchSpace(tmp_path / "scratch", max_bytes=100).get("abc") as path:
-        assert path is not None
-        assert path.read_bytes() == b"media"
-    with space.get("unknown") as path:
-        assert path is None
+    with ScratchSpace(root, max_bytes=100).get("abc") as again:
+        assert again is not None
+        assert again.read_bytes() == b"media"
+    with space.get("unknown") as nothing:
+        assert nothing is None
+
+
+def test_what_is_kept_already_is_kept_once(tmp_path: Path) -> None:
+    space = ScratchSpace(tmp_path, max_bytes=20)
+    with put(space, "a", 10) as first, put(space, "a", 10) as second:
+        assert first.samefile(second)
+        with put(space, "b", 10):
+            assert files(tmp_path) == ["a", "b"]
 
 
 def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
     space = ScratchSpace(tmp_path, max_bytes=30)
-    put(space, "a", 10, used_at=3)
-    put(space, "b", 10, used_at=1)
-    put(space, "c", 10, used_at=2)
-    put(space, "d", 10, used_at=4)
+    put_long_ago(space, "a", 10, used_at=3)
+    put_long_ago(space, "b", 10, used_at=1)
+    put_long_ago(space, "c", 10, used_at=2)
+    put_long_ago(space, "d", 10, used_at=4)
     assert (tmp_path / "kept" / "b").exists() is False
     assert kept(space, "a", "c", "d") == ["a", "c", "d"]
 
 
 def test_using_a_file_keeps_it(tmp_path: Path) -> None:
     space = ScratchSpace(tmp_path, max_bytes=20)
-    put(space, "a", 10, used_at=1)
-    put(space, "b", 10, used_at=2)
+    put_long_ago(space, "a", 10, used_at=1)
+    put_long_ago(space, "b", 10, used_at=2)
     assert kept(space, "a") == ["a"]
-    put(space, "c", 10, used_at=3)
+    put_long_ago(space, "c", 10, used_at=3)
     assert kept(space, "a", "b", "c") == ["a", "c"]
 
 
 def test_files_in_use_are_not_evicted(tmp_path: Path) -> None:
-    space = ScratchSpace(tmp_path, max_bytes=20)
-    put(space, "a", 10, used_at=1)
+    space = ScratchSpace(tmp_path, max_bytes=20, wait_seconds=0)
+    put_long_ago(space, "a", 10, used_at=1)
     with space.get("a") as path:
         assert path is not None
         os.utime(path, (1, 1))
-        put(space, "b", 20, used_at=2)
+        put_long_ago(space, "b", 10, used_at=2)
+        with pytest.raises(ResourceExhaustedError), put(space, "c", 20):
+            pytest.fail("there is no room")
         assert path.read_bytes() == b"a" * 10
-    put(space, "c", 20, used_at=3)
+    put_long_ago(space, "c", 20, used_at=3)
     assert kept(space, "a", "b", "c") == ["c"]
 
 
-def test_files_beyond_the_bound_are_not_kept(tmp_path: Path) -> None:
+def test_what_never_fits_is_refused_at_once(tmp_path: Path) -> None:
     space = ScratchSpace(tmp_path, max_bytes=20)
-    put(space, "small", 1, used_at=1)
-    put(space, "large", 30, used_at=2)
-    assert kept(space, "small", "large") == ["small"]
+    put_long_ago(space, "small", 1, used_at=1)
+    with (
+        pytest.raises(MediaLimitError, match=r"s3://b/large has 21 bytes.*raise scratch_max_bytes"),
+        space.temporary_folder() as folder,
+    ):
+        space.claim(folder, 21, "s3://b/large")
+    assert kept(space, "small") == ["small"]
 
 
-def test_files_of_another_disk_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(source: Path, target: Path) -> None:
-        raise OSError(18, "Invalid cross-device link")
+def test_without_a_bound_nothing_is_kept(tmp_path: Path) -> None:
+    space = ScratchSpace(tmp_path, max_bytes=0)
+    with put(space, "a", 10) as path:
+        assert path.name == "file"
+        assert path.read_bytes() == b"a" * 10
+    assert files(tmp_path) == []
 
-    monkeypatch.setattr(os, "link", refuse)
-    space = ScratchSpace(tmp_path / "scratch", max_bytes=100)
-    (tmp_path / "file").write_bytes(b"media")
-    space.store(tmp_path / "file", "abc")
-    with space.get("abc") as path:
-        assert path is not None
-        assert path.read_bytes() == b"media"
-    assert (tmp_path / "file").read_bytes() == b"media"
+
+def test_claims_of_others_count(tmp_path: Path) -> None:
+    space = ScratchSpace(tmp_path, max_bytes=20, wait_seconds=0)
+    with space.temporary_folder() as ours, space.temporary_folder() as theirs:
+        space.claim(ours, 15, "ours")
+        with pytest.raises(ResourceExhaustedError, match=r"no room for the 6 bytes of theirs"):
+            space.claim(theirs, 6, "theirs")
+        space.claim(theirs, 5, "theirs")
+        # The former claim of a folder does not stand in the way of its next.
+        space.claim(ours, 10, "ours")
+    with space.temporary_folder() as folder:
+        space.claim(folder, 20, "alone")
+    assert files(tmp_path) == []
+
+
+def test_whoever_finds_no_room_waits_for_it(tmp_path: Path) -> None:
+    space = ScratchSpace(tmp_path, max_bytes=20)
+    begun = Event()
+
+    def wait() -> None:
+        with space.temporary_folder() as folder:
+            begun.set()
+            space.claim(folder, 20, "waiting")
+
+    with ThreadPoolExecutor(1) as pool:
+        with put(space, "a", 10):
+            waiting = pool.submit(wait)
+            begun.wait()
+            assert files(tmp_path) == ["a"]
+        waiting.result()
+    assert kept(space, "a") == []
+
+
+def test_many_threads_stay_within_the_bound(tmp_path: Path) -> None:
+    space = ScratchSpace(tmp_path, max_bytes=1000)
+
+    def work(seed: int) -> int:
+        random, most = Random(seed), 0
+        for number in range(12):
+            # Some bytes are fetched by several, some not kept, some read again.
+            name = f"{random.randrange(20)}" if number % 3 else f"{seed}-{number}"
+            with ExitStack() as stack:
+                path = stack.enter_context(space.get(name)) if number % 4 else None
+                if path is None:
+                    path = stack.enter_context(put(space, name, random.randrange(100, 400)))
+                assert set(path.read_bytes()) == set(name[:1].encode())
+                most = max(most, used_bytes())
+        return most
+
+    def used_bytes() -> int:
+        with (tmp_path / "lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            sizes = {}
+            for path in [*tmp_path.glob("tmp/*/file"), *tmp_path.glob("kept/*")]:
+                try:
+                    status = path.stat()
+                except FileNotFoundError:
+                    continue
+                sizes[status.st_ino] = status.st_size
+            return sum(sizes.values())
+
+    with ThreadPoolExecutor(4) as pool:
+        most = max(pool.map(work, range(8)))
+    assert 400 < most <= 1000
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_kept_files_make_way_on_a_disk_that_is_full(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        space = ScratchSpace(disk.folder / "scratch", max_bytes=100 << 20)
+        put_long_ago(space, "a", 900_000, used_at=1)
+        put_long_ago(space, "b", 900_000, used_at=2)
+        put_long_ago(space, "c", 900_000, used_at=3)
+        assert kept(space, "a", "b", "c") == ["b", "c"]
+        disk.fill()
+        with space.temporary_folder() as folder, space.get("c"):
+            space.claim(folder, 100_000, "d")
+        assert kept(space, "b", "c") == ["c"]
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="cannot write"):
+        ScratchSpace(tmp_path, max_bytes=10).claim(tmp_path / "missing", 1, "a")
 
 
 def test_temporary_folders_go_with_their_errors(tmp_path: Path) -> None:
@@ -102,6 +216,7 @@ def test_temporary_folders_go_with_their_errors(tmp_path: Path) -> None:
     with pytest.raises(KeyError), space.temporary_folder() as folder:
         (folder / "sub").mkdir()
         (folder / "sub" / "file").touch()
+        space.claim(folder, 1, "a")
         raise KeyError
     assert list((tmp_path / "tmp").iterdir()) == []
 
@@ -110,8 +225,9 @@ HOLDER = """
 import sys
 from pathlib import Path
 from pipeline.storage.scratch import ScratchSpace
-space = ScratchSpace(Path(sys.argv[1]), max_bytes=10)
+space = ScratchSpace(Path(sys.argv[1]), max_bytes=30)
 with space.temporary_folder() as folder, space.get("a") as path:
+    space.claim(folder, 10, "b")
     (folder / "large").touch()
     print(folder, path, flush=True)
     sys.stdin.read()
@@ -119,8 +235,8 @@ with space.temporary_folder() as folder, space.get("a") as path:
 
 
 def test_other_processes_and_their_death_are_respected(tmp_path: Path) -> None:
-    space = ScratchSpace(tmp_path, max_bytes=10)
-    put(space, "a", 10, used_at=1)
+    space = ScratchSpace(tmp_path, max_bytes=30, wait_seconds=0)
+    put_long_ago(space, "a", 10, used_at=1)
     root = Path(scratch.__file__).parents[2]
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, tmp_path],
@@ -131,14 +247,18 @@ def test_other_processes_and_their_death_are_respected(tmp_path: Path) -> None:
     ) as holder:
         assert holder.stdout is not None
         folder, pinned = map(Path, holder.stdout.readline().split())
-        put(space, "b", 10, used_at=2)
+        with (
+            pytest.raises(ResourceExhaustedError, match="other work holds it"),
+            put(space, "b", 11),
+        ):
+            pytest.fail("there is no room")
+        put_long_ago(space, "b", 10, used_at=2)
         assert pinned.exists()
         assert (folder / "large").exists()
         holder.send_signal(signal.SIGKILL)
         holder.wait()
-    with space.temporary_folder():
-        assert not folder.exists()
-    put(space, "c", 10, used_at=3)
+    put_long_ago(space, "c", 30, used_at=3)
+    assert not folder.exists()
     assert kept(space, "a", "b", "c") == ["c"]
 
 

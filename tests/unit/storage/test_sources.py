@@ -61,6 +61,16 @@ def test_sidecars_go_with_the_media_of_their_name_in_their_folder() -> None:
     assert skipped == ["d/name other.srt", "d/name2.srt", "d/sub/name.srt", "name.ass"]
 
 
+def test_a_flood_of_sidecars_is_left_out() -> None:
+    names = [
+        f"name.{first}{second}.srt" for first in "abcdefghijklmno" for second in "abcdefghijklmno"
+    ]
+    items, skipped = grouped("name.mp4", "name.mkv", *names)
+
+    assert items == {"name.mp4": names[:200], "name.mkv": names[:200]}
+    assert skipped == names[200:]
+
+
 def test_the_longest_matching_name_wins() -> None:
     items, skipped = grouped("a.mp4", "a.en.mp4", "a.en.srt", "a.en.forced.srt", "a.fr.srt")
     assert items == {"a.mp4": ["a.fr.srt"], "a.en.mp4": ["a.en.forced.srt", "a.en.srt"]}

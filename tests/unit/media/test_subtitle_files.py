@@ -1,14 +1,12 @@
-import codecs
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from media_factory import add_subtitles, make_srt, make_video, run_ffmpeg
+from safetensors.numpy import load_file
+from subtitle_media import make_vobsub
 
-from pipeline.media import MediaLimits, SidecarFile, SplitResult
-from pipeline.media.encodings import decode_text
-from pipeline.media.languages import language_of_file_name, normalise_language
-from pipeline.media.subtitles import parse
+from pipeline.media import MediaLimits, SidecarFile, SplitResult, cue_pictures
 
 Splitter = Callable[..., SplitResult]
 
@@ -150,9 +148,9 @@ def test_broken_sidecars_never_fail_the_video(tmp_path: Path, plain: Path, split
 
     assert [cue.text for cue in result.cues] == ["first", "last"]
     assert result.notes == (
-        "sidecar 'film.it.srt' is no SRT, WebVTT or ASS file and was skipped",
         "sidecar 'film.en.srt': 2 broken cues skipped",
         "sidecar 'film.es.srt' cannot be read: No such file or directory",
+        "sidecar 'film.it.srt' is in no known subtitle format and was skipped",
     )
 
 
@@ -185,70 +183,116 @@ def test_long_sidecar_is_read_in_part(tmp_path: Path, plain: Path, split: Splitt
     assert any("longer than 200 bytes" in note for note in result.notes)
 
 
-def test_srt_without_numbers_and_with_blank_lines() -> None:
-    text = (
-        "00:00:01,000 --> 00:00:02,000\none\n\nstill one\n\n00:00:03.000-->00:00:04.000\ntwo\n1984"
+def sources(result: SplitResult) -> list[tuple[str | None, str, str | None, int, int]]:
+    return [
+        (s.sidecar, s.format, s.encoding, s.cue_count, s.broken_count) for s in result.cue_sources
+    ]
+
+
+def written(path: Path, text: str, encoding: str = "utf-8") -> SidecarFile:
+    path.write_bytes(text.encode(encoding))
+    return SidecarFile(path=path, name=path.name)
+
+
+TTML = """<?xml version="1.0" encoding="UTF-16"?>
+<tt xmlns="http://www.w3.org/2006/10/ttaf1" xmlns:p="http://www.w3.org/2006/10/ttaf1#parameter"
+    p:frameRate="25" p:tickRate="1000"><head><metadata>no text</metadata></head>
+<body begin="0.1s"><div>
+  <p begin="00:00:00:05" end="00:00:00:10">frames<br/>two   <span>lines</span></p>
+  <p begin="500t" dur="250t">ticks</p><p begin="nonsense" end="2s">broken</p>
+  <p><span begin="800ms" end="900ms">one</span> <span begin="0.9s" end="1s">by one</span></p>
+</div></body></tt>"""
+SAMI = """<SAMI><HEAD><STYLE TYPE="text/css"><!-- P {color: red} --></STYLE></HEAD><BODY>
+<SYNC Start=200><P Class=ENCC>Salt &amp; <i>pepper</i><br>second</P></SYNC>
+<SYNC Start=900><P Class=ENCC>&nbsp;</P></SYNC>
+<SYNC Start=x><P Class=ENCC></P></SYNC>
+<SYNC Start=1200><P Class=ENCC>Last<SYNC Start=1500><P>&nbsp;
+</BODY></SAMI>"""
+SSA = """[Script Info]
+ScriptType: v4.00
+
+[V4 Styles]
+Format: Name, Fontname
+Style: Default,Arial
+
+[Events]
+Format: Marked, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+Dialogue: Marked=0,0:00:00.50,0:00:01.00,Default,N,0000,0000,0000,,Bonjour\\Nle monde
+"""
+
+
+def test_all_formats_of_sidecars_in_order_of_name(
+    tmp_path: Path, plain: Path, split: Splitter
+) -> None:
+    result = split(
+        plain,
+        sidecars=[
+            written(tmp_path / "film.ttml", TTML, "utf-16"),
+            written(tmp_path / "film.en.smi", SAMI),
+            written(tmp_path / "film.pl.sub", "{5}{10}Jeden|dwa\n{25}{40}{y:i}trzy\n{x}{1}zle\n"),
+            written(tmp_path / "film.de.sub", "{1}{1}10\n{10}{15}zehn Bilder\n"),
+            written(tmp_path / "film.fr.forced.ssa", SSA),
+        ],
     )
 
-    parsed = parse(text, "srt", LIMITS)
-
-    assert [cue.text for cue in parsed.cues] == ["one\nstill one", "two\n1984"]
-
-
-def test_srt_beyond_99_hours_is_broken() -> None:
-    parsed = parse("1\n100:00:00,000 --> 100:00:01,000\nfar\n", "srt", LIMITS)
-
-    assert (parsed.cues, parsed.broken) == ((), 1)
-
-
-def test_control_characters_are_removed() -> None:
-    parsed = parse("1\n00:00:01,000 --> 00:00:02,000\na\0b\x1b[31mc\u202ed\n", "srt", LIMITS)
-
-    assert parsed.cues[0].text == "ab[31mcd"
-
-
-@pytest.mark.parametrize(
-    ("code", "expected"),
-    [
-        ("eng", "en"),
-        ("ger", "de"),
-        ("deu", "de"),
-        ("pt_BR", "pt-BR"),
-        ("EN", "en"),
-        ("gsw", "gsw"),
-        ("und", None),
-        ("", None),
-        (None, None),
-        ("not a language", None),
-    ],
-)
-def test_language_codes(code: str | None, expected: str | None) -> None:
-    assert normalise_language(code) == expected
+    assert sources(result) == [
+        ("film.de.sub", "microdvd", "utf-8", 1, 0),
+        ("film.en.smi", "sami", "utf-8", 2, 1),
+        ("film.fr.forced.ssa", "ass", "utf-8", 1, 0),
+        ("film.pl.sub", "microdvd", "utf-8", 2, 1),
+        ("film.ttml", "ttml", "utf-16", 4, 1),
+    ]
+    assert [source.is_forced for source in result.cue_sources] == [False, False, True, False, False]
+    assert rows(result) == [
+        (1000, 1500, "zehn Bilder", "de"),
+        (200, 900, "Salt & pepper\nsecond", "en"),
+        (1200, 1500, "Last", "en"),
+        (500, 1000, "Bonjour\nle monde", "fr"),
+        (200, 400, "Jeden\ndwa", "pl"),
+        (1000, 1600, "trzy", "pl"),
+        (300, 500, "frames\ntwo lines", None),
+        (600, 850, "ticks", None),
+        (900, 1000, "one", None),
+        (1000, 1100, "by one", None),
+    ]
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("film.en.srt", "en"),
-        ("film.eng.srt", "en"),
-        ("film.en.sdh.srt", "en"),
-        ("film.hi.srt", "hi"),
-        ("film.en.hi.srt", "en"),
-        ("film.pt-BR.vtt", "pt-BR"),
-        ("film.2019.720p.srt", None),
-        ("film.srt", None),
-        ("en.srt", None),
-    ],
-)
-def test_language_in_file_names(name: str, expected: str | None) -> None:
-    assert language_of_file_name(name) == expected
+def test_the_language_of_a_sidecar_is_read_from_its_text_where_its_name_says_none(
+    tmp_path: Path, plain: Path, split: Splitter
+) -> None:
+    lines = (
+        "Wir fahren morgen in die Berge,", "und niemand weiß, wann wir wiederkommen.",
+        "Nimm bitte einen Mantel mit,", "etwas Wasser und die alte Karte.",
+    )  # fmt: skip
+    cues = [(f"00:00:0{n},000", f"00:00:0{n},900", line) for n, line in enumerate(lines)]
+    path = make_srt(tmp_path / "film.srt", cues, encoding="cp1252")
+
+    result = split(plain, sidecars=[SidecarFile(path=path, name="film.srt")])
+
+    assert {cue.language for cue in result.cues} == {"de"}
+    assert (result.cue_sources[0].language, result.cue_sources[0].encoding) == ("de", "cp1252")
+    assert result.notes == ("sidecar 'film.srt' states no language; it reads as de",)
 
 
-def test_utf8_with_a_damaged_byte_stays_utf8() -> None:
-    data = ("naïve café " * 20).encode() + b"\xff"
+def test_a_pair_of_vobsub_files(tmp_path: Path, plain: Path, split: Splitter) -> None:
+    make_vobsub(tmp_path / "film.idx", [(200, 900, "From a disc")])
+    pair = [SidecarFile(path=tmp_path / name, name=name) for name in ("film.idx", "film.sub")]
 
-    assert decode_text(data).startswith("naïve café")
+    result = split(plain, sidecars=pair)
+    alone = split(plain, sidecars=pair[:1])
+    gone = split(
+        plain, sidecars=[pair[0], SidecarFile(path=tmp_path / "gone.sub", name="film.sub")]
+    )
 
-
-def test_utf32_mark() -> None:
-    assert decode_text(codecs.BOM_UTF32_LE + "hé".encode("utf-32-le")) == "hé"
+    assert sources(result) == [("film.idx", "vobsub", None, 1, 0)]
+    assert result.cue_sources[0].language == "en"
+    assert result.cue_pictures_path is not None
+    (picture,) = cue_pictures(load_file(result.cue_pictures_path))
+    assert (picture.sidecar, picture.stream_index, picture.language) == ("film.idx", None, "en")
+    assert (picture.start_ms, picture.end_ms) == pytest.approx((200, 900), abs=12)
+    assert alone.notes == ("sidecar 'film.idx' stands without its .sub file and was skipped",)
+    assert gone.cue_sources == ()
+    assert [note.partition(":")[0] for note in gone.notes] == [
+        "sidecar 'film.idx' cannot be read",
+        "sidecar 'film.sub' cannot be read",
+    ]

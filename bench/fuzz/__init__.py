@@ -1,0 +1,1 @@
+"""Real files, damaged at random: what splitting must withstand."""
