@@ -14,7 +14,12 @@ import numpy.typing as npt
 MediaKind = Literal["video", "image", "audio"]
 StreamKind = Literal["video", "audio", "subtitle", "other"]
 CueOrigin = Literal["subtitle", "speech", "ocr"]
-Modality = Literal["visual", "audio", "text"]
+#: ``visual``: what is seen; ``audio``: what is said; ``text``: what is written; ``sound``: what
+#: else is heard.
+Modality = Literal["visual", "audio", "text", "sound"]
+#: How a shot begins: ``start`` is where the video does; ``fade``: through one colour.
+ShotStart = Literal["start", "cut", "dissolve", "fade"]
+StretchKind = Literal["black", "frozen", "silent"]
 
 FloatArray = npt.NDArray[np.float32]
 #: One picture: uint8, HWC, RGB, 0-255.
@@ -72,11 +77,44 @@ class Shot:
     end_pts: int | None = None
     time_base_num: int | None = None
     time_base_den: int | None = None
+    #: A gradual transition belongs in halves to the shots on its sides. ``None``: not known.
+    starts_with: ShotStart | None = None
+    #: Whether the times are exact to the frame; in the fast mode they are those of sync frames.
+    is_exact: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """A span in which the picture is black or stands still, or the sound is silent."""
+
+    kind: StretchKind
+    start_ms: int
+    end_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sound:
+    """The audio stream that was taken, measured as it is in the file.
+
+    ``loudness_lufs``: integrated loudness (EBU R 128), ``None`` where all is silence;
+    ``peak_dbfs``: the largest sample, ``None`` where there is no sound above zero.
+    """
+
+    stream_index: int
+    language: str | None
+    title: str | None
+    loudness_lufs: float | None
+    peak_dbfs: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keyframe:
-    """The frame chosen to stand for a shot; its JPEG is the artifact with this sha256."""
+    """A frame chosen to stand for a shot, 0 being the most typical; its JPEG is the artifact with
+    this sha256.
+
+    Keyframes of one asset with the same ``picture_index`` show nearly the same: what is found in
+    one holds for all. ``phash``: perceptual hash, 64 bits in hex.
+    """
 
     shot_index: int
     keyframe_index: int
@@ -85,6 +123,8 @@ class Keyframe:
     width_px: int
     height_px: int
     sha256: str
+    picture_index: int | None = None
+    phash: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,8 +155,57 @@ class Cue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Word:
+    """One recognised word of the ``cue_index``-th cue of the same stage run."""
+
+    cue_index: int
+    word_index: int
+    start_ms: int
+    end_ms: int
+    text: str
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CueSource:
+    """Where subtitles came from: a stream of the container, or a sidecar file.
+
+    ``format``: the codec of a stream (``mov_text``, ``hdmv_pgs_subtitle``, ``cea608``), the format
+    of a sidecar (``srt``, ``vtt``). ``is_bitmap``: its cues are pictures of text, read by OCR.
+    """
+
+    source_index: int
+    stream_index: int | None
+    sidecar: str | None
+    format: str
+    encoding: str | None
+    language: str | None
+    title: str | None
+    is_default: bool
+    is_forced: bool
+    is_bitmap: bool
+    cue_count: int
+    broken_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What spoke loudest for a tag: a keyframe (then ``start_ms == end_ms``), or the span of a cue
+    or sound."""
+
+    modality: Modality
+    start_ms: int
+    end_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tag:
-    """A label with its fused score and what each modality said; ``None``: it did not speak."""
+    """A label with its fused score, and what each modality had to do with it.
+
+    ``…_score``: what the modality said by itself, ``None``: it did not speak. ``without_…``: what
+    the fused score is when it is left out: the less is left, the more it contributed; ``None``
+    where it did not speak.
+    """
 
     shot_index: int
     start_ms: int
@@ -126,6 +215,22 @@ class Tag:
     visual_score: float | None = None
     audio_score: float | None = None
     text_score: float | None = None
+    sound_score: float | None = None
+    without_visual: float | None = None
+    without_audio: float | None = None
+    without_text: float | None = None
+    without_sound: float | None = None
+    evidence: Evidence | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoundEvent:
+    """A span in which something is heard; ``score``: the model's mean over it."""
+
+    start_ms: int
+    end_ms: int
+    label: str
+    score: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,14 +17,23 @@ LOCK = (
     update(asset)
     .where(asset.c.id == bindparam("asset"))
     .values(lock_count=asset.c.lock_count + 1)
-    .returning(asset.c.id, asset.c.kind, asset.c.has_audio, asset.c.sha256, asset.c.lock_count)
+    .returning(
+        asset.c.id,
+        asset.c.kind,
+        asset.c.has_audio,
+        asset.c.container,
+        asset.c.duration_ms,
+        asset.c.sha256,
+        asset.c.lock_count,
+    )
 )
 
 
 def lock_asset(connection: Connection, asset_id: int) -> Any:
     """Lock an asset until the transaction ends.
 
-    Gives its id, what never changes of it (kind, has_audio, sha256), and its lock_count.
+    Gives its id, what never changes of it (kind, has_audio, container, duration_ms, sha256), and
+    its lock_count.
     """
     return connection.execute(LOCK, {"asset": asset_id}).one()
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, bindparam, update
 
 from pipeline.db.assets import LOCK, lock_asset
 from pipeline.db.runs import ClaimedRun, LeaseLostError, job_is_held, unless_cancelled
-from schemas.tables import stage_run
+from schemas.tables import stage_run, stage_run_model
 from schemas.types import utc_now
 
 
@@ -83,6 +83,30 @@ _SUCCEED = (
 _LOCKED = LOCK.cte("locked")
 #: In every transaction that finishes a run on PostgreSQL: one statement instead of two.
 _LOCK_AND_SUCCEED = _SUCCEED.where(stage_run.c.asset_id == _LOCKED.c.id).returning(*_LOCKED.c)
+
+
+def note_use(
+    connection: Connection, run: ClaimedRun, uses: Mapping[str, tuple[int, float]]
+) -> None:
+    """What a run that succeeded had of its models: role → items and device seconds."""
+    if uses:
+        connection.execute(
+            _NOTE_USE,
+            [
+                {"run": run.stage_run_id, "of": role, "count": items, "seconds": seconds}
+                for role, (items, seconds) in sorted(uses.items())
+            ],
+        )
+
+
+_NOTE_USE = (
+    update(stage_run_model)
+    .where(
+        stage_run_model.c.stage_run_id == bindparam("run"),
+        stage_run_model.c.role == bindparam("of"),
+    )
+    .values(items=bindparam("count"), device_seconds=bindparam("seconds"))
+)
 
 
 def fail(

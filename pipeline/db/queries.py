@@ -1,5 +1,6 @@
 """Questions the command line asks: of the views, as any analyst would."""
 
+import re
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -9,13 +10,18 @@ from pipeline.errors import ConfigurationError
 
 Rows = list[dict[str, Any]]
 
+_SHA256_PREFIX = re.compile(r"[0-9a-f]{8,63}")
+
 
 def _rows(connection: Connection, query: str, **values: Any) -> Rows:
     return [dict(row) for row in connection.execute(text(query), values).mappings()]
 
 
 def find_assets(connection: Connection, uri_or_id: str) -> list[int]:
-    """Assets by id, by exact uri (any place one was ever seen at), or by sha256."""
+    """Assets by id, by exact uri (any place that still holds one), or by sha256.
+
+    Of a sha256 the first 8 digits will do where they are not decimal throughout.
+    """
     # Longer numbers are no ids on any database.
     if uri_or_id.isdecimal() and len(uri_or_id) <= 18:
         query = "SELECT id FROM asset WHERE id = :key"
@@ -25,7 +31,11 @@ def find_assets(connection: Connection, uri_or_id: str) -> list[int]:
         UNION
         SELECT asset_id FROM location WHERE uri = :key AND asset_id IS NOT NULL AND is_current
     """
-    return [row["id"] for row in _rows(connection, query, key=uri_or_id)]
+    found = [row["id"] for row in _rows(connection, query, key=uri_or_id)]
+    if not found and _SHA256_PREFIX.fullmatch(uri_or_id):
+        query = "SELECT id FROM asset WHERE sha256 LIKE :key ORDER BY id"
+        found = [row["id"] for row in _rows(connection, query, key=f"{uri_or_id}%")]
+    return found
 
 
 def asset_details(connection: Connection, asset_id: int) -> dict[str, Any]:
@@ -49,10 +59,29 @@ def asset_details(connection: Connection, asset_id: int) -> dict[str, Any]:
         "captions": "SELECT * FROM v_captions WHERE asset_id = :asset ORDER BY shot_index",
         "cues": "SELECT * FROM v_cues WHERE asset_id = :asset"
         " ORDER BY start_ms, end_ms, origin, text",
+        "sound_events": "SELECT * FROM v_sound_events WHERE asset_id = :asset"
+        " ORDER BY start_ms, end_ms, label",
         "stage_runs": "SELECT * FROM v_stage_runs WHERE asset_id = :asset ORDER BY stage_run_id",
     }.items():
         found[name] = _rows(connection, query, **key)
     return found
+
+
+def corrected_shots(connection: Connection) -> Rows:
+    """Every shot of the assets that people have corrected, with those of its tags, as they stand
+    after all corrections, that anybody has ever corrected anywhere: asset_id, start_ms, end_ms,
+    label (NULL where there is none)."""
+    return _rows(
+        connection,
+        """
+        SELECT s.asset_id, s.start_ms, s.end_ms, t.label
+        FROM v_shots s
+        LEFT JOIN v_tags t ON t.asset_id = s.asset_id AND t.shot_index = s.shot_index
+         AND t.label IN (SELECT n.name FROM label n JOIN correction x ON x.label_id = n.id)
+        WHERE s.asset_id IN (SELECT asset_id FROM correction)
+        ORDER BY s.asset_id, s.start_ms, t.label
+        """,
+    )
 
 
 def failures(connection: Connection, job_id: int) -> Rows:

@@ -53,6 +53,10 @@ RULES = (
               AND COALESCE(
                     (SELECT 1 FROM shot x WHERE x.stage_run_id = r.id LIMIT 1),
                     (SELECT 1 FROM keyframe x WHERE x.stage_run_id = r.id LIMIT 1),
+                    (SELECT 1 FROM stretch x WHERE x.stage_run_id = r.id LIMIT 1),
+                    (SELECT 1 FROM sound x WHERE x.stage_run_id = r.id LIMIT 1),
+                    (SELECT 1 FROM sound_event x WHERE x.stage_run_id = r.id LIMIT 1),
+                    (SELECT 1 FROM cue_source x WHERE x.stage_run_id = r.id LIMIT 1),
                     (SELECT 1 FROM cue x WHERE x.stage_run_id = r.id LIMIT 1),
                     (SELECT 1 FROM tag x WHERE x.stage_run_id = r.id LIMIT 1),
                     (SELECT 1 FROM classification x WHERE x.stage_run_id = r.id LIMIT 1),
@@ -70,6 +74,14 @@ RULES = (
             FROM (SELECT stage_run_id, asset_id FROM shot WHERE stage_run_id > :newest
                   UNION ALL
                   SELECT stage_run_id, asset_id FROM keyframe WHERE stage_run_id > :newest
+                  UNION ALL
+                  SELECT stage_run_id, asset_id FROM stretch WHERE stage_run_id > :newest
+                  UNION ALL
+                  SELECT stage_run_id, asset_id FROM sound WHERE stage_run_id > :newest
+                  UNION ALL
+                  SELECT stage_run_id, asset_id FROM sound_event WHERE stage_run_id > :newest
+                  UNION ALL
+                  SELECT stage_run_id, asset_id FROM cue_source WHERE stage_run_id > :newest
                   UNION ALL
                   SELECT stage_run_id, asset_id FROM cue WHERE stage_run_id > :newest
                   UNION ALL

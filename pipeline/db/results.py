@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,13 +16,25 @@ from schemas.records import (
     Caption,
     Classification,
     Cue,
+    CueSource,
     Embedding,
+    Evidence,
     Keyframe,
     Shot,
+    Sound,
+    SoundEvent,
+    Stretch,
     Tag,
+    Word,
 )
 
 RecordT = TypeVar("RecordT")
+
+#: Fields of a tag that are columns as they stand.
+_PLAIN_OF_TAG = tuple(
+    field.name for field in fields(Tag) if field.name not in ("label", "evidence")
+)
+_plain_of_tag = attrgetter(*_PLAIN_OF_TAG)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +78,18 @@ def write_shots(connection: Connection, run: RunRef, shots: Sequence[Shot]) -> N
     _write_plain(connection, tables.shot, run, shots)
 
 
+def write_stretches(connection: Connection, run: RunRef, stretches: Sequence[Stretch]) -> None:
+    _write_plain(connection, tables.stretch, run, stretches)
+
+
+def write_sounds(connection: Connection, run: RunRef, sounds: Sequence[Sound]) -> None:
+    _write_plain(connection, tables.sound, run, sounds)
+
+
+def write_cue_sources(connection: Connection, run: RunRef, sources: Sequence[CueSource]) -> None:
+    _write_plain(connection, tables.cue_source, run, sources)
+
+
 def write_keyframes(
     connection: Connection,
     run: RunRef,
@@ -102,6 +127,10 @@ def write_cues(connection: Connection, run: RunRef, cues: Sequence[Cue]) -> None
     insert_rows(connection, tables.cue, columns, rows)
 
 
+def write_words(connection: Connection, run: RunRef, words: Sequence[Word]) -> None:
+    _write_plain(connection, tables.word, run, words)
+
+
 def without_nul(value: str) -> str:
     """PostgreSQL has no NUL character in texts; media may have them anywhere."""
     return value.replace("\x00", "")
@@ -112,17 +141,33 @@ def write_tags(
 ) -> None:
     """``labels``: ids by name, from :func:`name_ids`."""
     columns = [
-        "stage_run_id", "asset_id", "shot_index", "label_id", "start_ms", "end_ms", "score",
-        "visual_score", "audio_score", "text_score",
+        "stage_run_id", "asset_id", "label_id", *_PLAIN_OF_TAG,
+        "evidence_modality", "evidence_start_ms", "evidence_end_ms",
     ]  # fmt: skip
     rows = [
         (
-            run.stage_run_id, run.asset_id, tag.shot_index, labels[tag.label], tag.start_ms,
-            tag.end_ms, tag.score, tag.visual_score, tag.audio_score, tag.text_score,
+            run.stage_run_id, run.asset_id, labels[tag.label], *_plain_of_tag(tag),
+            *((tag.evidence.modality, tag.evidence.start_ms, tag.evidence.end_ms)
+              if tag.evidence else (None, None, None)),
         )
         for tag in tags
     ]  # fmt: skip
     insert_rows(connection, tables.tag, columns, rows)
+
+
+def write_sound_events(
+    connection: Connection, run: RunRef, events: Sequence[SoundEvent], labels: Mapping[str, int]
+) -> None:
+    """``labels``: ids by name, from :func:`name_ids`."""
+    columns = ["stage_run_id", "asset_id", "label_id", "start_ms", "end_ms", "score"]
+    rows = [
+        (
+            run.stage_run_id, run.asset_id, labels[event.label], event.start_ms, event.end_ms,
+            event.score,
+        )
+        for event in events
+    ]  # fmt: skip
+    insert_rows(connection, tables.sound_event, columns, rows)
 
 
 def write_classifications(
@@ -176,13 +221,17 @@ def _write_plain(
     names = _field_names(type(records[0]))
     columns = ["stage_run_id", "asset_id", *names]
     rows = [
-        (run.stage_run_id, run.asset_id, *(getattr(record, name) for name in names))
+        (run.stage_run_id, run.asset_id, *(_storable(getattr(record, name)) for name in names))
         for record in records
     ]
     if extra:
         columns.append(extra[0])
         rows = [(*row, extra[1](record)) for row, record in zip(rows, records, strict=True)]
     insert_rows(connection, table, columns, rows)
+
+
+def _storable(value: Any) -> Any:
+    return without_nul(value) if isinstance(value, str) else value
 
 
 def _field_names(kind: Any) -> tuple[str, ...]:
@@ -197,6 +246,10 @@ def read_keyframes(connection: Connection, stage_run_id: int) -> list[Keyframe]:
     return _read_plain(
         connection, tables.keyframe, Keyframe, stage_run_id, "shot_index", "keyframe_index"
     )
+
+
+def read_cue_sources(connection: Connection, stage_run_id: int) -> list[CueSource]:
+    return _read_plain(connection, tables.cue_source, CueSource, stage_run_id, "source_index")
 
 
 def read_cues(connection: Connection, stage_run_id: int) -> list[Cue]:
@@ -218,15 +271,34 @@ def read_tags(connection: Connection, stage_run_id: int) -> list[Tag]:
     )
     return [
         Tag(
-            shot_index=row.shot_index,
-            start_ms=row.start_ms,
-            end_ms=row.end_ms,
             label=row.name,
-            score=row.score,
-            visual_score=row.visual_score,
-            audio_score=row.audio_score,
-            text_score=row.text_score,
+            **{name: row._mapping[name] for name in _PLAIN_OF_TAG},
+            evidence=_evidence(row),
         )
+        for row in connection.execute(query)
+    ]
+
+
+def _evidence(row: Row[Any]) -> Evidence | None:
+    if row.evidence_modality is None:
+        return None
+    return Evidence(
+        modality=row.evidence_modality,
+        start_ms=row.evidence_start_ms,
+        end_ms=row.evidence_end_ms,
+    )
+
+
+def read_sound_events(connection: Connection, stage_run_id: int) -> list[SoundEvent]:
+    event, label = tables.sound_event, tables.label
+    query = (
+        select(event.c.start_ms, event.c.end_ms, label.c.name, event.c.score)
+        .join(label, label.c.id == event.c.label_id)
+        .where(event.c.stage_run_id == stage_run_id)
+        .order_by(event.c.start_ms, event.c.end_ms, label.c.name)
+    )
+    return [
+        SoundEvent(start_ms=row.start_ms, end_ms=row.end_ms, label=row.name, score=row.score)
         for row in connection.execute(query)
     ]
 

@@ -54,22 +54,28 @@ class LeaseLostError(AttemptLostError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClaimedRun:
-    """A stage run in our hands. ``models``: role → (name, revision)."""
+class StageRun:
+    """A stage run. ``models``: role → (name, revision). ``input_runs``: stage → id of the run."""
 
     stage_run_id: int
-    token: str
     stage: str
-    fingerprint: str
     asset_id: int | None
-    location_id: int | None
-    job_id: int | None
-    attempt: int
-    code_version: int
     params: Mapping[str, Any]
     inputs: Mapping[str, Any]
     models: Mapping[str, tuple[str, str]]
     input_runs: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimedRun(StageRun):
+    """A stage run in our hands."""
+
+    token: str
+    fingerprint: str
+    location_id: int | None
+    job_id: int | None
+    attempt: int
+    code_version: int
     #: It must be the only run of its process: it ran out of resources, or its processes died.
     alone: bool
 
@@ -187,6 +193,35 @@ _CLAIM = (
 )
 
 
+def read_run(connection: Connection, stage_run_id: int) -> StageRun:
+    """A run that exists."""
+    found = connection.execute(_READ, {"run": stage_run_id}).one()
+    return StageRun(
+        stage_run_id=found.id,
+        stage=found.stage,
+        asset_id=found.asset_id,
+        params=found.params,
+        inputs=found.inputs,
+        models=_by_role(found.models),
+        input_runs=found.input_runs or {},
+    )
+
+
+_READ = select(
+    stage_run.c.id,
+    stage_run.c.stage,
+    stage_run.c.asset_id,
+    stage_run.c.params,
+    stage_run.c.inputs,
+    _MODELS.label("models"),
+    _INPUT_RUNS.label("input_runs"),
+).where(stage_run.c.id == bindparam("run"))
+
+
+def _by_role(models: Mapping[str, Sequence[str]] | None) -> dict[str, tuple[str, str]]:
+    return {role: (name, revision) for role, (name, revision) in (models or {}).items()}
+
+
 def claim(
     connection: Connection,
     stage_run_id: int,
@@ -227,7 +262,7 @@ def claim(
         code_version=taken.code_version,
         params=taken.params,
         inputs=taken.inputs,
-        models={role: (name, revision) for role, (name, revision) in (taken.models or {}).items()},
+        models=_by_role(taken.models),
         input_runs=taken.input_runs or {},
         alone=alone,
     )

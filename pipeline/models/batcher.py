@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pipeline.errors import ContractError, ResourceExhaustedError, TransientError
 from pipeline.models.base import Model
@@ -43,10 +43,10 @@ class BatchResult(Generic[Out]):
     device_seconds: float
 
 
-class _Call(Generic[In, Out]):
+class _Call(Generic[Out]):
     """What one caller waits for. Written by the worker thread alone once it is queued."""
 
-    def __init__(self, items: Sequence[In]) -> None:
+    def __init__(self, items: Sequence[Any]) -> None:
         self.items = items
         self.next_index = 0
         self.outputs: dict[int, Out] = {}
@@ -55,49 +55,79 @@ class _Call(Generic[In, Out]):
         self.finished = threading.Event()
 
 
+class Pending(Generic[Out]):
+    """Items on their way through the model."""
+
+    def __init__(self, call: _Call[Out]) -> None:
+        self._call = call
+
+    def wait(self) -> BatchResult[Out]:
+        """Blocks until all items are done.
+
+        Raises:
+            TransientError: the batcher was closed while the items waited.
+            Exception: what the model raised for the first of these items that failed by itself.
+        """
+        call = self._call
+        call.finished.wait()
+        if call.error is not None:
+            raise call.error
+        return BatchResult(
+            outputs=[call.outputs[index] for index in range(len(call.items))],
+            device_seconds=call.device_seconds,
+        )
+
+
 class Batcher(Generic[In, Out]):
     """Owns the thread that runs ``model.infer``; loading and unloading are the caller's.
 
-    ``max_wait_seconds``: how long an incomplete batch waits for more items.
+    ``max_wait_seconds``: how long an incomplete batch waits for more items. ``stats``: what was
+    counted before, to go on from.
     """
 
-    def __init__(self, model: Model[In, Out], *, max_wait_seconds: float = 0.005) -> None:
+    def __init__(
+        self,
+        model: Model[In, Out],
+        *,
+        max_wait_seconds: float = 0.005,
+        stats: BatcherStats = BatcherStats(),
+    ) -> None:
         self.model = model
         self._max_wait_seconds = max_wait_seconds
         self._size = model.max_batch
         self._full_batches = 0
         self._changed = threading.Condition()
         #: Calls with items not yet taken, the next to be served first.
-        self._waiting: deque[_Call[In, Out]] = deque()
+        self._waiting: deque[_Call[Out]] = deque()
         self._closed = False
-        self._stats = BatcherStats()
+        self._stats = stats
         self._thread = threading.Thread(
             target=self._work, name=f"batcher-{model.info.name}", daemon=True
         )
         self._thread.start()
 
-    def submit(self, items: Sequence[In]) -> BatchResult[Out]:
-        """Run the model on ``items``; blocks until all are done. May be called by many threads.
+    def send(self, items: Sequence[In]) -> Pending[Out]:
+        """Prepare ``items`` here, then let the model have them; blocks for the preparing only.
+        May be called by many threads.
 
         Raises:
-            TransientError: the batcher is closed, or was while the items waited.
-            Exception: what the model raised for the first of these items that failed by itself.
+            TransientError: the batcher is closed.
+            Exception: what the model raised for the first item that cannot be prepared.
         """
-        if not items:
-            return BatchResult(outputs=[], device_seconds=0.0)
-        call: _Call[In, Out] = _Call(items)
+        call: _Call[Out] = _Call([self.model.prepare(item) for item in items])
         with self._changed:
             if self._closed:
                 raise self._closed_error()
-            self._waiting.append(call)
-            self._changed.notify_all()
-        call.finished.wait()
-        if call.error is not None:
-            raise call.error
-        return BatchResult(
-            outputs=[call.outputs[index] for index in range(len(items))],
-            device_seconds=call.device_seconds,
-        )
+            if items:
+                self._waiting.append(call)
+                self._changed.notify_all()
+            else:
+                call.finished.set()
+        return Pending(call)
+
+    def submit(self, items: Sequence[In]) -> BatchResult[Out]:
+        """:meth:`send`, and wait; raises what both raise."""
+        return self.send(items).wait()
 
     @property
     def stats(self) -> BatcherStats:
@@ -128,7 +158,7 @@ class Batcher(Generic[In, Out]):
         return TransientError(f"the batcher of {self.model.info.name} is closed; try again later")
 
     def _work(self) -> None:
-        batch: list[tuple[_Call[In, Out], int]] = []
+        batch: list[tuple[_Call[Out], int]] = []
         try:
             while batch := self._next_batch():
                 self._run(batch)
@@ -144,13 +174,13 @@ class Batcher(Generic[In, Out]):
                 call.error = call.error or self._closed_error()
                 call.finished.set()
 
-    def _finish(self, call: _Call[In, Out]) -> None:
+    def _finish(self, call: _Call[Out]) -> None:
         with self._changed:
             if call in self._waiting:  # it failed with items left over
                 self._waiting.remove(call)
         call.finished.set()
 
-    def _next_batch(self) -> list[tuple[_Call[In, Out], int]]:
+    def _next_batch(self) -> list[tuple[_Call[Out], int]]:
         """Wait for items; an empty batch means the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
@@ -164,9 +194,9 @@ class Batcher(Generic[In, Out]):
     def _untaken(self) -> int:
         return sum(len(call.items) - call.next_index for call in self._waiting)
 
-    def _take(self) -> list[tuple[_Call[In, Out], int]]:
+    def _take(self) -> list[tuple[_Call[Out], int]]:
         """One item of each call in turn, so a small call never waits behind a large one."""
-        batch: list[tuple[_Call[In, Out], int]] = []
+        batch: list[tuple[_Call[Out], int]] = []
         while self._waiting and len(batch) < self._size:
             call = self._waiting.popleft()
             batch.append((call, call.next_index))
@@ -176,7 +206,7 @@ class Batcher(Generic[In, Out]):
         batch.sort(key=lambda entry: id(entry[0]))  # a caller's items stay together, in order
         return batch
 
-    def _run(self, batch: Sequence[tuple[_Call[In, Out], int]]) -> None:
+    def _run(self, batch: Sequence[tuple[_Call[Out], int]]) -> None:
         """Infer; on failure by halves, until only items that fail alone have failed."""
         if len(batch) > self._size:  # it shrank meanwhile
             for start in range(0, len(batch), self._size):
@@ -193,7 +223,7 @@ class Batcher(Generic[In, Out]):
         self._run(batch[:middle])
         self._run(batch[middle:])
 
-    def _attempt(self, batch: Sequence[tuple[_Call[In, Out], int]]) -> Exception | None:
+    def _attempt(self, batch: Sequence[tuple[_Call[Out], int]]) -> Exception | None:
         wall, cpu = time.perf_counter(), time.process_time()
         try:
             outputs = self.model.infer([call.items[index] for call, index in batch])
@@ -212,7 +242,7 @@ class Batcher(Generic[In, Out]):
             call.outputs[index] = output
         return None
 
-    def _fail(self, call: _Call[In, Out], error: Exception) -> None:
+    def _fail(self, call: _Call[Out], error: Exception) -> None:
         if isinstance(error, MemoryError):
             translated = ResourceExhaustedError(
                 f"{self.model.info.name} ran out of memory on a single item"
@@ -223,7 +253,7 @@ class Batcher(Generic[In, Out]):
 
     def _account(
         self,
-        batch: Sequence[tuple[_Call[In, Out], int]],
+        batch: Sequence[tuple[_Call[Out], int]],
         wall: float,
         cpu: float,
         *,

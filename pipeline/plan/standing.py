@@ -54,6 +54,8 @@ class Standing:
     lock_count: int
     kind: MediaKind
     has_audio: bool
+    container: str
+    duration_ms: int | None
     #: What the first stages read: the bytes, and the subtitle files beside them.
     base_inputs: Mapping[str, Any]
     #: (stage, fingerprint) → id, job_id, state, outputs, error_class, finished_at.
@@ -161,6 +163,8 @@ def look_at(connection: Connection, facts: Any) -> Standing:
         lock_count=facts.lock_count,
         kind=facts.kind,
         has_audio=facts.has_audio,
+        container=facts.container,
+        duration_ms=facts.duration_ms,
         base_inputs={
             "media": facts.sha256,
             "sidecars": _distinct(json.loads(first.sidecars or "[]")),

@@ -20,7 +20,7 @@ from pipeline.errors import (
     is_retried,
 )
 from pipeline.plan.advance import advance_items
-from pipeline.plan.graph import STAGES
+from pipeline.plan.graph import find_stage
 from pipeline.plan.profiles import build_parameters
 from pipeline.plan.standing import Standing, look_at
 from pipeline.runner import control
@@ -140,14 +140,14 @@ class Attempt:
 
     def _stage(self) -> None:
         runtime, run = self.runtime, self.run
-        spec = STAGES.get(run.stage)
+        spec = find_stage(run.stage)
         if spec is None or run.code_version > spec.code_version:
             self._leave_to_newer()
             return
         if run.code_version < spec.code_version:
             self._supersede()
             return
-        models = RunModels(runtime, run, self._touch)
+        models = RunModels(runtime.models, run.models, self._touch, one_by_one=run.alone)
         with RunInputs(runtime, run, spec) as inputs:
             output = spec.run(inputs, build_parameters(spec, run.params), models)
             stored = store_files(runtime, spec, output, inputs)
@@ -165,6 +165,11 @@ class Attempt:
                 # Before the rows: a commit whose answer was lost is found by the fence.
                 facts, is_held = closing.lock_asset_and_succeed(connection, run, outcome)
                 write_rows(connection, runtime, ref, stored)
+                closing.note_use(
+                    connection,
+                    run,
+                    {role: (use.items, use.device_seconds) for role, use in models.uses.items()},
+                )
                 seen = self.run_on.recall() if self.run_on is not None else None
                 if seen is not None and not is_held and seen.stands(facts, run.job_id):
                     seen.note_succeeded(run, outcome.outputs, facts)

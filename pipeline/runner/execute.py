@@ -8,7 +8,7 @@ import structlog
 
 from pipeline.db import runs
 from pipeline.errors import ContractError, PipelineError
-from pipeline.plan.graph import STAGES
+from pipeline.plan.graph import find_stage
 from pipeline.runner.attempt import Attempt, RunOn
 from pipeline.runner.leases import LeaseKeeper, StoppingError
 from pipeline.runner.runtime import Runtime
@@ -54,6 +54,7 @@ def execute(
             return False
     with runtime.turns.alone():
         _refuse_if(stopping)
+        runtime.models.unload_idle()
         run = _claim(runtime, stage_run_id, alone=True)
         if run is not None:
             _hold_and_work(runtime, run, keeper, stopping)
@@ -88,7 +89,7 @@ def _hold_and_work(
 ) -> runs.ClaimedRun | None:
     """Gives the run that is to be gone on with, which is claimed."""
     # Media is opened in a child with limits of its own; models are not.
-    spec = STAGES.get(run.stage)
+    spec = find_stage(run.stage)
     bounded = spec is None or spec.queue != "device"
     allowance = 2 * runtime.settings.media.wall_seconds if bounded else 0
     try:

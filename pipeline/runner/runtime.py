@@ -7,6 +7,7 @@ from pipeline.media import MediaLimits
 from pipeline.models.pool import ModelPool
 from pipeline.plan.profiles import model_entry
 from pipeline.runner.bugs import Bugs
+from pipeline.runner.fetching import MediaFetcher
 from pipeline.runner.pace import Pace
 from pipeline.runner.turns import Turns
 from pipeline.storage.artifacts import ArtifactStore
@@ -26,8 +27,12 @@ class Runtime:
             settings.artifacts_uri, self.stores, cache_dir=settings.scratch_path / "artifacts"
         )
         self.scratch = ScratchSpace(settings.scratch_path / "media", settings.scratch_max_bytes)
+        self.fetcher = MediaFetcher(self.stores, self.scratch)
         self.models = ModelPool(
-            device=settings.device, lookup=lambda name: model_entry(name, settings)
+            device=settings.device,
+            lookup=lambda name: model_entry(name, settings),
+            memory_bytes=settings.model_memory_bytes,
+            batch_wait_seconds=settings.batch_wait_seconds,
         )
         self.plans = PlanCache()
         self.turns = Turns()
@@ -40,6 +45,7 @@ class Runtime:
             memory_bytes=media.memory_bytes,
             max_pixels=media.max_pixels,
             max_duration_seconds=media.max_duration_seconds,
+            hardware_decoding=media.hardware_decoding,
         )
 
     def close(self) -> None:

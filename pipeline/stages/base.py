@@ -5,7 +5,7 @@ demand, so that a long video's keyframes need not be in memory at once) and :cla
 stores the :class:`StageOutput` it returns.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -16,6 +16,7 @@ from schemas.records import (
     Caption,
     Classification,
     Cue,
+    CueSource,
     Embedding,
     FloatArray,
     Image,
@@ -23,27 +24,53 @@ from schemas.records import (
     MediaInfo,
     MediaKind,
     Shot,
+    Sound,
+    SoundEvent,
+    Stretch,
     Tag,
+    Word,
 )
 
 Queue = Literal["io", "cpu", "device"]
 QUEUES: tuple[Queue, ...] = ("io", "cpu", "device")
 
-Record = Shot | Keyframe | Cue | Tag | Classification | Caption | Embedding
+Record = (
+    Shot
+    | Keyframe
+    | Stretch
+    | Sound
+    | SoundEvent
+    | CueSource
+    | Cue
+    | Word
+    | Tag
+    | Classification
+    | Caption
+    | Embedding
+)
 
 #: Names of what stages hand to each other; ``media`` and ``sidecars`` come from the ingest.
-#: ``shots keyframes cues tags classifications captions embeddings`` are rows, ``audio`` is a file,
-#: ``picture_features cue_vectors`` are arrays.
+#: ``audio scan`` are files, ``cue_pictures subtitle_languages picture_features sound_features
+#: cue_vectors`` are arrays, the rest are rows.
 OutputName = Literal[
     "shots",
     "keyframes",
+    "stretches",
+    "sounds",
+    "sound_events",
+    "cue_sources",
     "cues",
+    "words",
     "tags",
     "classifications",
     "captions",
     "embeddings",
     "audio",
+    "scan",
+    "cue_pictures",
+    "subtitle_languages",
     "picture_features",
+    "sound_features",
     "cue_vectors",
 ]
 InputName = Literal["media", "sidecars"] | OutputName
@@ -79,7 +106,14 @@ class StageInputs(Protocol):
     def cues(self) -> Sequence[Cue]:
         """Cues of all origins, in the one order that ``cue_vectors`` follows."""
 
+    def cue_sources(self) -> Sequence[CueSource]: ...
+
     def tags(self) -> Sequence[Tag]: ...
+
+    def sound_events(self) -> Sequence[SoundEvent]: ...
+
+    def files(self, name: OutputName) -> Sequence[Path]:
+        """One for each stage before this one that made such a file, in the order of their names."""
 
     def arrays(self, name: OutputName) -> Mapping[str, Any]:
         """Arrays by name, as the stage that made them named them; empty where no stage did."""
@@ -147,4 +181,26 @@ class StageSpec:
     #: Runs only for assets with a sound stream.
     needs_audio: bool = False
     params: type[Any]
+    #: The stage whose parameters this one has, instead of its own.
+    configured_as: str | None = None
+    #: Inputs that make no difference under these (full) parameters and with models in these roles,
+    #: and are left out.
+    unused_inputs: Callable[[Mapping[str, Any], Collection[str]], frozenset[InputName]] = (
+        lambda _params, _roles: frozenset()
+    )
     run: Callable[[StageInputs, Any, Models], StageOutput]
+
+
+def distinct_pictures(keyframes: Sequence[Keyframe]) -> tuple[list[Keyframe], list[int]]:
+    """The keyframes to analyse, one of each picture, and for every keyframe its place there."""
+    places: dict[tuple[str, int | str], int] = {}
+    chosen: list[Keyframe] = []
+    place_of = []
+    for keyframe in keyframes:
+        is_numbered = keyframe.picture_index is not None
+        key = ("picture", keyframe.picture_index or 0) if is_numbered else ("sha", keyframe.sha256)
+        if key not in places:
+            places[key] = len(chosen)
+            chosen.append(keyframe)
+        place_of.append(places[key])
+    return chosen, place_of

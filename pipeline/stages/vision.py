@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 
 from pipeline.models.base import ImageFeatures
-from pipeline.stages.base import Models, StageInputs, StageOutput, StageSpec
+from pipeline.stages.base import (
+    Models,
+    StageInputs,
+    StageOutput,
+    StageSpec,
+    distinct_pictures,
+)
 from schemas.records import Embedding, FloatArray, Keyframe
 
 
@@ -19,13 +25,16 @@ class VisionParams:
 
 def run(inputs: StageInputs, params: VisionParams, models: Models) -> StageOutput:
     keyframes = inputs.keyframes()
-    features: list[ImageFeatures] = list(
-        models.map("vision", (inputs.image(keyframe) for keyframe in keyframes))
+    pictures, place_of = distinct_pictures(keyframes)
+    analysed: list[ImageFeatures] = list(
+        models.map("vision", (inputs.image(picture) for picture in pictures))
     )
-    if not features:
+    if not analysed:
         return StageOutput(records={"embeddings": ()}, arrays={"picture_features": {}})
+    features = [analysed[place] for place in place_of]
     arrays: dict[str, Any] = {
         "shot_index": np.array([frame.shot_index for frame in keyframes], np.int64),
+        "at_ms": np.array([frame.at_ms for frame in keyframes], np.int64),
         "embedding": np.stack([feature.embedding for feature in features]),
     }
     scores = [feature.class_scores for feature in features if feature.class_scores is not None]
@@ -70,7 +79,7 @@ def _shot_embeddings(
 SPEC = StageSpec(
     name="vision",
     queue="device",
-    code_version=1,
+    code_version=3,
     kinds=frozenset({"video", "image"}),
     inputs=("shots", "keyframes"),
     outputs=("embeddings", "picture_features"),

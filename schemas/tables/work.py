@@ -277,6 +277,9 @@ stage_run_model = Table(
     run_key_column(),
     Column("role", String(32), primary_key=True),
     Column("model_id", Id, ForeignKey("model.id"), nullable=False),
+    # What the run had of it; NULL until it succeeded, or where nothing was asked.
+    Column("items", Integer),
+    Column("device_seconds", Float),
 )
 
 head = Table(

@@ -1,6 +1,8 @@
 """What every object store does, on local files, SeaweedFS and moto alike."""
 
 import hashlib
+import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,7 +13,7 @@ import pytest
 from servers import S3Server
 
 from pipeline.errors import MediaLimitError, ObjectNotFoundError, SourceError
-from pipeline.storage.artifacts import ArtifactStore
+from pipeline.storage.artifacts import UNUSED_SECONDS, ArtifactStore
 from pipeline.storage.s3 import S3Settings
 from pipeline.storage.sources import SkippedFile, SourceItem, expand
 from pipeline.storage.stores import Stores
@@ -57,8 +59,12 @@ class Place:
 
 @pytest.fixture(scope="session")
 def stores_on() -> Callable[[str], Stores]:
-    """Making a client takes longer than most tests."""
-    return cache(lambda endpoint_url: Stores(S3Settings(endpoint_url=endpoint_url)))
+    """Making a client takes longer than most tests. What is large here comes in ranges."""
+    return cache(
+        lambda endpoint_url: Stores(
+            S3Settings(endpoint_url=endpoint_url, range_bytes=1 << 20, range_connections=2)
+        )
+    )
 
 
 @pytest.fixture(params=["local", "seaweedfs", "moto"])
@@ -244,6 +250,32 @@ def test_artifacts_are_found_by_their_content(
     assert artifacts.local_path(sha256).read_bytes() == b"picture"
     assert artifacts.local_path(sha256) == artifacts.local_path(sha256)
     assert (tmp_path / "cache").exists() == (place.kind != "local")
+
+
+def test_downloaded_artifacts_go_when_nobody_has_used_them_for_long(
+    artifacts: ArtifactStore, tmp_path: Path
+) -> None:
+    paths = [artifacts.local_path(artifacts.put_bytes(bytes([n]), TEXT)) for n in range(3)]
+    long_ago = time.time() - UNUSED_SECONDS - 60
+    for path in paths[:2]:
+        os.utime(path, (long_ago, long_ago))
+    if artifacts.is_local:
+        # These are no downloads, but the artifacts themselves.
+        assert artifacts.local_path(artifacts.put_bytes(b"new", TEXT)).is_file()
+        assert all(path.is_file() for path in paths)
+        return
+    cut_off = paths[0].with_name(".part-0")
+    cut_off.touch()
+    for path in (cut_off, tmp_path / "cache" / ".swept"):
+        os.utime(path, (long_ago, long_ago))
+
+    again = artifacts.local_path(paths[1].name)
+    new = artifacts.local_path(artifacts.put_bytes(b"new", TEXT))
+
+    left = {path for path in (tmp_path / "cache").rglob("*") if path.is_file()}
+    assert left == {again, paths[2], new, tmp_path / "cache" / ".swept"}
+    assert again == paths[1]
+    assert artifacts.local_path(paths[0].name).read_bytes() == bytes([0])
 
 
 def test_artifacts_are_written_once(place: Place, artifacts: ArtifactStore) -> None:

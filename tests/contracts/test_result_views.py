@@ -14,9 +14,12 @@ from schemas.records import (
     Classification,
     Cue,
     Embedding,
+    Evidence,
     Keyframe,
     Shot,
+    SoundEvent,
     Tag,
+    Word,
 )
 
 PROMISED_COLUMNS = {
@@ -29,6 +32,7 @@ PROMISED_COLUMNS = {
     "stage_run_id",
     "v_classifications": "asset_id uri shot_index taxonomy class score model model_revision "
     "stage_run_id",
+    "v_sound_events": "asset_id uri start_ms end_ms label score model model_revision stage_run_id",
     "v_captions": "asset_id uri shot_index start_ms end_ms text language model model_revision "
     "stage_run_id",
     "v_stage_runs": "stage_run_id asset_id uri stage state attempt fingerprint started_at "
@@ -101,7 +105,13 @@ def test_every_kind_of_record_comes_back_as_it_was_written(database: Database) -
             score=0.4,
             audio_score=0.2,
             text_score=0.3,
+            without_audio=0.25,
+            without_text=0.125,
+            evidence=Evidence(modality="text", start_ms=500, end_ms=1500),
         ),
+    ]
+    words = [
+        Word(cue_index=1, word_index=0, start_ms=5, end_ms=6, text="你好", confidence=0.5),
     ]
     with database.transaction() as connection:
         labels = results.name_ids(connection, tables.label, ["cat", "dog", "animals"])
@@ -109,6 +119,7 @@ def test_every_kind_of_record_comes_back_as_it_was_written(database: Database) -
         results.write_shots(connection, ref, shots)
         results.write_keyframes(connection, ref, keyframes, lambda sha256: f"file:///{sha256}")
         results.write_cues(connection, ref, cues)
+        results.write_words(connection, ref, words)
         results.write_tags(connection, ref, tags, labels)
         results.write_classifications(
             connection,
@@ -144,8 +155,25 @@ def test_every_kind_of_record_comes_back_as_it_was_written(database: Database) -
     assert results.vector_of(stored.vector).tolist() == pytest.approx([0.6, -0.8])
     assert stored.dimension == 2
 
-    for stage in ("split", "fuse", "caption"):
+    for stage in ("split", "speech", "fuse", "caption"):
         flip(database, asset_id, stage, run_id)
+    assert rows(database, "SELECT cue_index, text, start_ms, end_ms, confidence FROM v_words") == [
+        {"cue_index": 1, "text": "你好", "start_ms": 5, "end_ms": 6, "confidence": 0.5}
+    ]
+    assert rows(
+        database,
+        "SELECT without_visual, without_audio, without_text, evidence_modality, "
+        "evidence_start_ms, evidence_end_ms FROM v_tags WHERE label = 'dog'",
+    ) == [
+        {
+            "without_visual": None,
+            "without_audio": 0.25,
+            "without_text": 0.125,
+            "evidence_modality": "text",
+            "evidence_start_ms": 500,
+            "evidence_end_ms": 1500,
+        }
+    ]
     assert [row["modalities"] for row in rows(database, "SELECT * FROM v_tags ORDER BY label")] == [
         "visual",
         "audio,text",
@@ -153,12 +181,65 @@ def test_every_kind_of_record_comes_back_as_it_was_written(database: Database) -
     assert rows(database, "SELECT class, taxonomy, score FROM v_classifications") == [
         {"class": "animals", "taxonomy": "mediaweave", "score": 0.75}
     ]
-    assert rows(database, "SELECT text FROM v_captions") == [{"text": "A cat."}]
+    # Here one run is on show for both stages that may write captions.
+    assert rows(database, "SELECT DISTINCT text FROM v_captions") == [{"text": "A cat."}]
     assert rows(
         database, "SELECT shot_index, keyframe_ms, keyframe_uri FROM v_shots ORDER BY shot_index"
     ) == [
         {"shot_index": 0, "keyframe_ms": 1000, "keyframe_uri": f"file:///{'b' * 64}"},
         {"shot_index": 1, "keyframe_ms": None, "keyframe_uri": None},
+    ]
+
+
+def test_sound_events_come_back_in_the_order_of_time(database: Database) -> None:
+    asset_id = add_asset(database)
+    run_id = add_run(database, asset_id, stage="sound")
+    ref = results.RunRef(stage_run_id=run_id, asset_id=asset_id)
+    events = [
+        SoundEvent(start_ms=0, end_ms=2000, label="speech", score=0.75),
+        SoundEvent(start_ms=500, end_ms=900, label="music", score=0.5),
+        SoundEvent(start_ms=3000, end_ms=4000, label="speech", score=1.0),
+    ]
+    with database.transaction() as connection:
+        labels = results.name_ids(connection, tables.label, ["speech", "music"])
+        results.write_sound_events(connection, ref, list(reversed(events)), labels)
+    with database.reading() as connection:
+        assert results.read_sound_events(connection, run_id) == events
+    query = "SELECT start_ms, end_ms, label, score, uri FROM v_sound_events ORDER BY start_ms"
+    assert rows(database, query) == []
+    flip(database, asset_id, "sound", run_id)
+    assert [tuple(row.values()) for row in rows(database, query)] == [
+        (0, 2000, "speech", 0.75, "file:///a.mp4"),
+        (500, 900, "music", 0.5, "file:///a.mp4"),
+        (3000, 4000, "speech", 1.0, "file:///a.mp4"),
+    ]
+
+
+def test_classes_of_fusion_and_of_safety_each_name_their_own_model(database: Database) -> None:
+    asset_id = add_asset(database)
+    for stage, taxonomy, name in (("fuse", "mediaweave", "animals"), ("safety", "safety", "safe")):
+        run_id = add_run(database, asset_id, stage=stage)
+        ref = results.RunRef(stage_run_id=run_id, asset_id=asset_id)
+        found = Classification(shot_index=0, taxonomy=taxonomy, class_name=name, score=0.5)
+        with database.transaction() as connection:
+            model_id = connection.execute(
+                insert(tables.model)
+                .values(name=f"of-{stage}", revision="1", task="t", licence="l", source="s")
+                .returning(tables.model.c.id)
+            ).scalar_one()
+            connection.execute(
+                update(tables.stage_run)
+                .where(tables.stage_run.c.id == run_id)
+                .values(model_id=model_id)
+            )
+            labels = results.name_ids(connection, tables.label, [name])
+            taxonomies = results.name_ids(connection, tables.taxonomy, [taxonomy])
+            results.write_classifications(connection, ref, [found], labels, taxonomies)
+        flip(database, asset_id, stage, run_id)
+    query = "SELECT taxonomy, class, model FROM v_classifications ORDER BY taxonomy"
+    assert [tuple(row.values()) for row in rows(database, query)] == [
+        ("mediaweave", "animals", "of-fuse"),
+        ("safety", "safe", "of-safety"),
     ]
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pipeline.errors import ModelUnavailableError
 
-#: Everything a checkpoint is loaded from: weights, configuration, tokenizer.
-CHECKPOINT_FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
+#: Everything a checkpoint is loaded from: weights, configuration, tokenizer, chat template.
+CHECKPOINT_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 
 
 def checkpoint_files(folder: Path) -> list[Path]:

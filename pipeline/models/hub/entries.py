@@ -18,7 +18,7 @@ from pipeline.models.entry import JSON, ModelEntry
 from pipeline.models.hub.digest import checkpoint_digest
 
 #: Part of every revision: raise it when the code here changes what the same weights answer.
-CODE_VERSION = 1
+CODE_VERSION = 2
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PACKAGE = "pipeline.models.hub"
@@ -40,18 +40,23 @@ class _Implementation:
     options: Mapping[str, type] = field(default_factory=dict)
 
 
+#: Of models that make one vector of one item (:mod:`pipeline.models.hub.encoder`).
+_ENCODER: Mapping[str, type] = {"runtime": str, "cache_dir": str}
+
 _IMPLEMENTATIONS: Mapping[str, _Implementation] = {
     "image-text": _Implementation(
         task="image-features",
         factory=f"{_PACKAGE}.image_text:ImageTextImages",
         max_batch=32,
         space="image-text",
+        options=_ENCODER,
     ),
     "image-text-labels": _Implementation(
         task="text-embedding",
         factory=f"{_PACKAGE}.image_text:ImageTextLabels",
         max_batch=64,
         space="image-text",
+        options=_ENCODER,
     ),
     "caption": _Implementation(
         task="caption",
@@ -59,11 +64,29 @@ _IMPLEMENTATIONS: Mapping[str, _Implementation] = {
         max_batch=16,
         shaping={"max_new_tokens": int},
     ),
+    "vlm-caption": _Implementation(
+        task="caption",
+        factory=f"{_PACKAGE}.vlm:VisionLanguageCaptioner",
+        max_batch=8,
+        shaping={"max_new_tokens": int, "max_images": int},
+    ),
+    "vlm-question": _Implementation(
+        task="question",
+        factory=f"{_PACKAGE}.vlm:VisionLanguageAnswerer",
+        max_batch=8,
+        shaping={"max_new_tokens": int, "max_images": int},
+    ),
+    "question": _Implementation(
+        task="question",
+        factory=f"{_PACKAGE}.vqa:BlipAnswerer",
+        max_batch=16,
+        shaping={"max_new_tokens": int, "max_images": int},
+    ),
     "speech": _Implementation(
         task="speech",
         factory=f"{_PACKAGE}.speech:SpeechRecogniser",
         max_batch=4,
-        shaping={"max_new_tokens": int, "language": str},
+        shaping={"max_new_tokens": int, "language": str, "word_times": bool},
         options={"window_batch": int},
     ),
     "sentence": _Implementation(
@@ -71,10 +94,37 @@ _IMPLEMENTATIONS: Mapping[str, _Implementation] = {
         factory=f"{_PACKAGE}.sentence:SentenceEncoder",
         max_batch=64,
         space="sentence",
+        options=_ENCODER,
+    ),
+    # What `mediaweave train` writes.
+    "fuser": _Implementation(
+        task="fusion", factory="pipeline.fusion.neural.model:FuserModel", max_batch=64
+    ),
+    "audio-classes": _Implementation(
+        task="sound-events",
+        factory=f"{_PACKAGE}.sound:SoundClasses",
+        max_batch=8,
+    ),
+    "audio-text": _Implementation(
+        task="sound-events",
+        factory=f"{_PACKAGE}.sound:AudioTextSounds",
+        max_batch=8,
+        space="audio-text",
+    ),
+    "audio-text-labels": _Implementation(
+        task="text-embedding",
+        factory=f"{_PACKAGE}.sound:AudioTextLabels",
+        max_batch=64,
+        space="audio-text",
     ),
 }
 _SHAPING: Mapping[str, type] = {"dtype": str}
-_OPTIONS: Mapping[str, type] = {"local_files_only": bool, "max_batch": int, "threads": int}
+_OPTIONS: Mapping[str, type] = {
+    "local_files_only": bool,
+    "max_batch": int,
+    "threads": int,
+    "compile": bool,
+}
 
 
 def from_settings(
@@ -85,15 +135,18 @@ def from_settings(
     revision: str | None = None,
     licence: str = "unknown",
     options: Mapping[str, JSON] | None = None,
+    weights_bytes: int | None = None,
 ) -> ModelEntry:
     """A model of the user's own, or another revision or copy of a known one.
 
     ``path`` is a folder or a hub repository (``owner/name``). A repository needs a ``revision``;
     without one a folder's is the digest of its files, so that changed weights are a new model.
     ``options`` go to the model's class: ``dtype``, ``local_files_only``, ``max_batch``,
-    ``threads``; ``max_new_tokens`` (caption, speech); ``language`` and ``window_batch`` (speech).
+    ``threads``, ``compile``; ``runtime`` and ``cache_dir`` (encoders); ``max_new_tokens``
+    (captions, questions, speech); ``max_images`` (questions and the captions of a vision-language
+    model); ``language``, ``word_times`` and ``window_batch`` (speech).
     Those that change what comes out become part of the revision; one that is ``None`` counts as
-    not given.
+    not given. ``weights_bytes``: size of the weights, where it is known; a folder's is measured.
 
     Raises:
         ConfigurationError: the implementation or an option is unknown, or a repository has no
@@ -118,6 +171,8 @@ def from_settings(
                 "commit, or set the path to a folder"
             )
         digest = checkpoint_digest(folder)
+    if is_folder:
+        weights_bytes = sum(file.stat().st_size for file in folder.glob("*.safetensors")) or None
     weights = digest or revision or ""
     source = folder.name if is_folder else path
     shaping = {**_SHAPING, **kind.shaping}
@@ -126,6 +181,7 @@ def from_settings(
         "local_files_only": True,
         "max_batch": kind.max_batch,
         "threads": None,
+        **({"cache_dir": None} if "cache_dir" in kind.options else {}),
         **given,
         "path_or_repo": path,
         "revision": revision,
@@ -143,6 +199,7 @@ def from_settings(
         ),
         factory=kind.factory,
         options=passed,
+        weights_bytes=weights_bytes,
     )
 
 
@@ -166,18 +223,37 @@ def _short(weights: str) -> str:
     return weights[:12] if _COMMIT.match(weights) else weights
 
 
-_CLIP = ("openai/clip-vit-base-patch32", "b97b0100e55e367c057773c2a614676470b0d575", "MIT")
-_SIGLIP2 = (
+#: Repository, commit, licence, and about how large the weights are in MB, as published.
+_Pin = tuple[str, str, str, int]
+_CLIP: _Pin = (
+    "openai/clip-vit-base-patch32",
+    "b97b0100e55e367c057773c2a614676470b0d575",
+    "MIT",
+    605,
+)
+_SIGLIP2: _Pin = (
     "google/siglip2-base-patch16-224",
     "75de2d55ec2d0b4efc50b3e9ad70dba96a7b2fa2",
     "Apache-2.0",
+    1500,
+)
+_SMOLVLM2: _Pin = (
+    "HuggingFaceTB/SmolVLM2-500M-Video-Instruct",
+    "7b375e1b73b11138ff12fe22c8f2822d8fe03467",
+    "Apache-2.0",
+    2030,
 )
 
 
-def _hub(name: str, implementation: str, pin: tuple[str, str, str]) -> ModelEntry:
-    repository, commit, licence = pin
+def _hub(name: str, implementation: str, pin: _Pin) -> ModelEntry:
+    repository, commit, licence, megabytes = pin
     return from_settings(
-        name, implementation=implementation, path=repository, revision=commit, licence=licence
+        name,
+        implementation=implementation,
+        path=repository,
+        revision=commit,
+        licence=licence,
+        weights_bytes=megabytes * 1_000_000,
     )
 
 
@@ -195,6 +271,29 @@ HUB_ENTRIES: Mapping[str, ModelEntry] = {
                 "Salesforce/blip-image-captioning-large",
                 "353689b859fcf0523410b1806dace5fb46ecdf41",
                 "BSD-3-Clause",
+                1880,
+            ),
+        ),
+        _hub(
+            "ast-audioset",
+            "audio-classes",
+            (
+                "MIT/ast-finetuned-audioset-10-10-0.4593",
+                "f826b80d28226b62986cc218e5cec390b1096902",
+                "BSD-3-Clause",
+                346,
+            ),
+        ),
+        _hub("smolvlm2-500m-captions", "vlm-caption", _SMOLVLM2),
+        _hub("smolvlm2-500m-answers", "vlm-question", _SMOLVLM2),
+        _hub(
+            "blip-vqa-base",
+            "question",
+            (
+                "Salesforce/blip-vqa-base",
+                "787b3d35d57e49572baabd22884b3d5a05acf072",
+                "BSD-3-Clause",
+                1540,
             ),
         ),
         _hub(
@@ -204,6 +303,7 @@ HUB_ENTRIES: Mapping[str, ModelEntry] = {
                 "openai/whisper-large-v3-turbo",
                 "41f01f3fe87f28c78e2fbf8b568835947dd65ed9",
                 "MIT",
+                1620,
             ),
         ),
         _hub(
@@ -213,6 +313,7 @@ HUB_ENTRIES: Mapping[str, ModelEntry] = {
                 "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2",
                 "e8f8c211226b894fcb81acc59f3b34ba3efd5f42",
                 "Apache-2.0",
+                471,
             ),
         ),
     )

@@ -5,12 +5,12 @@ read, never pickles, and no code that comes with a checkpoint is ever run.
 """
 
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, IncompleteSnapshotError
@@ -25,13 +25,15 @@ from pipeline.errors import (
     ResourceExhaustedError,
 )
 from pipeline.models.base import ModelInfo
+from pipeline.models.checks import check_finite, check_picture, is_out_of_memory, vendor_errors
+from pipeline.models.hub.devices import DTYPES, module_bytes, pick_dtype, usable_device
 from pipeline.models.hub.digest import CHECKPOINT_FILES, checkpoint_digest
 from schemas.records import FloatArray, Image
 
 _REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-#: The CPU allocator and cuBLAS have no class of their own for this.
-_OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC")
+#: A picture longer than this many times its shorter side is cut to its middle: a processor that
+#: scales the shorter side up would else make gigabytes of a line of pixels.
+_MAX_ASPECT = 16
 #: What from_pretrained raises for a checkpoint that is broken or of another kind.
 _LOAD_ERRORS = (
     OSError,
@@ -46,13 +48,15 @@ _LOAD_ERRORS = (
 
 
 class HubModel:
-    """Base of the hub models; subclasses implement ``_load_parts`` and ``infer``.
+    """Base of the hub models; subclasses implement ``_load_parts``, ``prepare`` and ``infer``.
 
     ``path_or_repo``: a folder, or ``owner/name`` on the hub. ``revision``: the commit, tag or
-    branch of a repository; not used for a folder. ``dtype``: ``auto`` is bfloat16 on a GPU that
-    has it, float16 on one that has not, float32 on the CPU. ``local_files_only``: a repository
+    branch of a repository; not used for a folder. ``dtype``: ``auto`` is bfloat16 on a CUDA GPU
+    that has it, float16 on one that has not, float32 elsewhere. ``local_files_only``: a repository
     is only looked for in the local cache. ``max_batch``: most items per ``infer``. ``threads``:
     torch's threads on the CPU, for the whole process; ``None`` leaves them as they are.
+    ``compile``: whether torch compiles the network on a CUDA GPU, which takes minutes with the
+    first batches and pays in long runs.
     """
 
     def __init__(
@@ -65,10 +69,11 @@ class HubModel:
         local_files_only: bool = True,
         max_batch: int = 16,
         threads: int | None = None,
+        compile: bool = False,  # noqa: A002  the option's name, as torch calls it
     ) -> None:
-        if dtype != "auto" and dtype not in _DTYPES:
+        if dtype != "auto" and dtype not in DTYPES:
             raise ConfigurationError(
-                f"model {info.name} has dtype {dtype!r}; use one of auto, {', '.join(_DTYPES)}"
+                f"model {info.name} has dtype {dtype!r}; use one of auto, {', '.join(DTYPES)}"
             )
         self.info = info
         self.max_batch = max_batch
@@ -77,9 +82,13 @@ class HubModel:
         self._dtype_name = dtype
         self._local_files_only = local_files_only
         self._threads = threads
+        self._compile = compile
         self._device = torch.device("cpu")
         self._dtype = torch.float32
         self._network: Any = None
+        #: Tokenizers written in Rust set padding and truncation on themselves, and panic where two
+        #: threads do so at once.
+        self._tokenizing = threading.Lock()
 
     def load(self, device: str) -> None:
         """See :meth:`pipeline.models.base.Model.load`."""
@@ -92,7 +101,7 @@ class HubModel:
         )
         try:
             with self._memory_guard():
-                self._device = _usable_device(self.info.name, device)
+                self._device = usable_device(self.info.name, device)
                 self._dtype = pick_dtype(self._dtype_name, self._device)
                 self._check_digest(folder)
                 self._load_parts(folder)
@@ -107,20 +116,32 @@ class HubModel:
                 "of the right kind"
             ) from error
 
+    def prepare(self, item: Any) -> Any:
+        """See :meth:`pipeline.models.base.Model.prepare`."""
+        return item
+
     def unload(self) -> None:
         """Free the weights, also on the device. May be called twice."""
         self._network = None
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
+    @property
+    def memory_bytes(self) -> int:
+        """See :attr:`pipeline.models.base.Model.memory_bytes`."""
+        return 0 if self._network is None else module_bytes(self._network)
+
     def _load_parts(self, folder: Path) -> None:
         """Set ``self._network`` and what prepares its inputs. May raise vendor errors."""
         raise NotImplementedError
 
-    def _load_network(self, auto_class: Any, folder: Path, optional: str | None = None) -> Any:
+    def _load_network(
+        self, auto_class: Any, folder: Path, optional: str | None = None, **settings: Any
+    ) -> Any:
         """The network in evaluation mode on the device, every weight taken from the checkpoint.
 
-        ``optional``: prefix of weights that are not used and may be absent.
+        ``optional``: prefix of weights that are not used and may be absent. ``settings`` go to
+        ``from_pretrained``.
         """
         weights = [path for path in folder.iterdir() if path.suffix == ".safetensors"]
         if not weights:
@@ -135,6 +156,7 @@ class HubModel:
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
+            **settings,
         )
         # transformers fills absent weights with random numbers and only logs it.
         absent = sorted(
@@ -147,7 +169,15 @@ class HubModel:
                 f"model {self.info.name} lacks {len(absent)} weights in {folder} ({absent[0]}, …); "
                 f"the checkpoint is not a complete {type(network).__name__}"
             )
-        return network.eval().requires_grad_(False).to(self._device)
+        network = network.eval().requires_grad_(False).to(self._device)
+        if self._device.type == "cuda":
+            network = network.to(memory_format=torch.channels_last)
+        return network
+
+    def _compiled(self, module: Any) -> None:
+        """Have torch compile a part of the network, where the option asks for it."""
+        if self._compile and self._device.type == "cuda":
+            module.compile()
 
     def _check_digest(self, folder: Path) -> None:
         """Results must not be stored under the revision of weights that are gone."""
@@ -168,7 +198,7 @@ class HubModel:
         try:
             yield
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
@@ -179,10 +209,23 @@ class HubModel:
 
     @contextmanager
     def _inference(self) -> Iterator[Any]:
-        """The loaded network, with gradients off and memory errors translated."""
+        """The loaded network, with gradients off and its libraries' errors translated."""
         network = self._ready()
-        with self._memory_guard(), torch.inference_mode():
+        with vendor_errors(self.info.name), self._memory_guard(), torch.inference_mode():
             yield network
+
+    def _placed(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor on the device: numbers in the network's arithmetic, ids as they are.
+
+        On a CUDA GPU it is copied from pinned memory while the CPU goes on, and batches of
+        pictures ``(n, 3, height, width)`` are laid out with the channels last.
+        """
+        kind = self._dtype if tensor.is_floating_point() else tensor.dtype
+        if self._device.type != "cuda":
+            return tensor.to(self._device, kind)
+        # A copy that also converts would convert on the CPU, out of the pinned memory.
+        placed = tensor.pin_memory().to(self._device, non_blocking=True).to(kind)
+        return placed.contiguous(memory_format=torch.channels_last) if placed.ndim == 4 else placed
 
 
 def find_checkpoint(
@@ -220,40 +263,29 @@ def find_checkpoint(
         ) from error
 
 
-def _usable_device(name: str, device: str) -> torch.device:
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ModelUnavailableError(
-            f"model {name} cannot use {device}: this torch sees no GPU; set the device to cpu"
-        )
-    return torch.device(device)
+def to_pil(picture: Image, model: str) -> PilImage.Image:
+    """An uint8 HWC RGB array as the picture type the processors take.
+
+    Of a picture longer than 16 times its shorter side only the middle is kept, to that length.
+
+    Raises:
+        ContractError: it is no such array, or has no pixels.
+    """
+    check_picture(picture, model)
+    height, width = picture.shape[:2]
+    longest = min(height, width) * _MAX_ASPECT
+    top, left = max(0, height - longest) // 2, max(0, width - longest) // 2
+    return PilImage.fromarray(picture[top : top + longest, left : left + longest])
 
 
-def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The arithmetic to run in; see :class:`HubModel`."""
-    if name != "auto":
-        return _DTYPES[name]
-    if device.type != "cuda":
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+def unit_rows(vectors: torch.Tensor, model: str) -> list[FloatArray]:
+    """Each row of ``(n, dimension)`` as its own L2-normalised float32 array.
 
-
-def to_pil(picture: Image) -> PilImage.Image:
-    """An uint8 HWC RGB array as the picture type the processors take."""
-    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
-        raise ContractError(f"expected HWC uint8 RGB, got {picture.shape=} {picture.dtype=}")
-    return PilImage.fromarray(picture)
-
-
-def unit_rows(vectors: torch.Tensor) -> list[FloatArray]:
-    """Each row of ``(n, dimension)`` as its own L2-normalised float32 array."""
+    Raises:
+        ContractError: a number in them is not finite.
+    """
     rows = torch.nn.functional.normalize(vectors.float(), dim=-1).cpu().numpy()
-    return [row.copy() for row in rows]
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return any(words in str(error) for words in _OUT_OF_MEMORY)
+    return [row.copy() for row in check_finite(rows, model)]
 
 
 def _first_line(error: Exception) -> str:

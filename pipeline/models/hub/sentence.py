@@ -1,56 +1,37 @@
 """Sentence embeddings: a transformer encoder, averaged over its tokens."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoModel, AutoTokenizer
+import torch
+from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from pipeline.errors import ModelUnavailableError
-from pipeline.models.base import ModelInfo
-from pipeline.models.hub.loading import HubModel, unit_rows
-from schemas.records import FloatArray
+from pipeline.models.hub.encoder import HubTextEncoder
 
 
-class SentenceEncoder(HubModel):
+class SentenceEncoder(HubTextEncoder):
     """Mean-pooled encoder; implements :class:`pipeline.models.base.TextModel`."""
 
-    def __init__(self, *, info: ModelInfo, space: str, **options: Any) -> None:
-        super().__init__(info=info, **options)
-        self.space = space
+    tower = "sentence"
 
-    def _load_parts(self, folder: Path) -> None:
+    def _load_inputs(self, folder: Path) -> None:
         self._check_pooling(folder)
         self._tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
-        # The pooling head of BERT is not used: the average over the tokens is.
-        network = self._load_network(AutoModel, folder, optional="pooler.")
-        config = network.config
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         if config.is_encoder_decoder or not hasattr(config, "hidden_size"):
             raise ModelUnavailableError(
-                f"model {self.info.name}: {folder} holds a {type(network).__name__}, which is not "
-                "a text encoder; use a sentence-transformers checkpoint"
+                f"model {self.info.name}: {folder} holds a {config.model_type}, which is not a "
+                "text encoder; use a sentence-transformers checkpoint"
             )
         self._max_tokens = _max_tokens(folder, config.max_position_embeddings)
-        self._network = network
 
-    def infer(self, batch: Sequence[str]) -> list[FloatArray]:
-        """One L2-normalised embedding per text; what exceeds the model's length is not read."""
-        if not batch:
-            return []
-        with self._inference() as network:
-            inputs = self._tokenizer(
-                list(batch),
-                padding=True,
-                truncation=True,
-                max_length=self._max_tokens,
-                return_tensors="pt",
-            ).to(self._device)
-            hidden = network(**inputs).last_hidden_state.float()
-            mask = inputs["attention_mask"].unsqueeze(-1).to(hidden.dtype)
-            return unit_rows((hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1.0))
+    def _load_tower(self, folder: Path) -> torch.nn.Module:
+        # The pooling head of BERT is not used: the average over the tokens is.
+        return _MeanTower(self._load_network(AutoModel, folder, optional="pooler."))
 
     def _check_pooling(self, folder: Path) -> None:
         """A checkpoint that says it pools in another way would give wrong vectors silently."""
@@ -68,6 +49,20 @@ class SentenceEncoder(HubModel):
                 f"model {self.info.name}: {file} asks for a pooling other than the mean; use a "
                 "mean-pooled sentence model"
             )
+
+
+class _MeanTower(torch.nn.Module):
+    """Token ids and mask ``(n, length)`` to means over the tokens ``(n, dimension)``."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        output = self.network(input_ids=input_ids, attention_mask=attention_mask)
+        hidden: torch.Tensor = output.last_hidden_state.float()
+        mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
+        return (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1.0)
 
 
 def _max_tokens(folder: Path, positions: int) -> int:

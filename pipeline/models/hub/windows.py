@@ -54,26 +54,39 @@ def _quietest_near(samples: FloatArray, at: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenSpan:
-    """Text tokens between two timestamps; ``log_prob``: mean over the text tokens."""
+    """Text tokens between two timestamps; ``log_prob``: mean over the text tokens.
+
+    ``token_log_probs`` and ``token_ends_ms`` are those of each token, the latter where the model
+    was asked for them.
+    """
 
     start_ms: int
     end_ms: int | None
     tokens: tuple[int, ...]
     log_prob: float
+    token_log_probs: tuple[float, ...] = ()
+    token_ends_ms: tuple[int, ...] = ()
 
 
 def spans_of_tokens(
-    tokens: Sequence[int], log_probs: Sequence[float], *, first_timestamp: int, end_token: int
+    tokens: Sequence[int],
+    log_probs: Sequence[float],
+    *,
+    first_timestamp: int,
+    end_token: int,
+    ends_ms: Sequence[int] | None = None,
 ) -> list[TokenSpan]:
     """Split ``<|t0|> text <|t1|><|t1|> text <|t2|> …`` at the timestamps.
 
     Tokens from ``first_timestamp`` on are times in steps of 20 ms from the start of the window.
-    ``end_ms`` is ``None`` where decoding stopped before the closing timestamp.
+    ``end_ms`` is ``None`` where decoding stopped before the closing timestamp. ``ends_ms``: when
+    each token ends.
     """
     spans: list[TokenSpan] = []
     start_ms = 0
     text: list[int] = []
     scores: list[float] = []
+    ends: list[int] = []
 
     def close(end_ms: int | None) -> None:
         if text:
@@ -83,12 +96,15 @@ def spans_of_tokens(
                     end_ms=end_ms,
                     tokens=tuple(text),
                     log_prob=sum(scores) / len(scores),
+                    token_log_probs=tuple(scores),
+                    token_ends_ms=tuple(ends),
                 )
             )
         text.clear()
         scores.clear()
+        ends.clear()
 
-    for token, score in zip(tokens, log_probs, strict=True):
+    for index, (token, score) in enumerate(zip(tokens, log_probs, strict=True)):
         if token == end_token:
             break
         if token >= first_timestamp:
@@ -98,6 +114,8 @@ def spans_of_tokens(
         else:
             text.append(token)
             scores.append(score)
+            if ends_ms is not None:
+                ends.append(ends_ms[index])
     close(None)
     return spans
 

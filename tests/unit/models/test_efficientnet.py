@@ -8,6 +8,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image as PilImage
 
 from pipeline.errors import ContractError, ModelUnavailableError
+from pipeline.models.base import answers
 from pipeline.models.offline.efficientnet import EfficientNetLite0, preprocess
 from pipeline.models.registry import find_entry
 from pipeline.models.weights import package_folder
@@ -31,7 +32,7 @@ def model(model_cache: Path) -> Iterator[EfficientNetLite0]:
 
 
 def best(model: EfficientNetLite0, picture: Image, count: int) -> list[str]:
-    scores = model.infer([picture])[0].class_scores
+    scores = answers(model, [picture])[0].class_scores
     assert scores is not None
     return [model.class_names[index] for index in np.argsort(-scores)[:count]]
 
@@ -74,7 +75,7 @@ def test_onnx_gives_what_torch_gives(model: EfficientNetLite0) -> None:
         batch = torch.from_numpy(preprocess(picture)[None])
         expected = network(batch).softmax(dim=1)[0].numpy()
         pooled = network.extract_features(batch).mean(dim=(2, 3))[0].numpy()
-    (features,) = model.infer([picture])
+    (features,) = answers(model, [picture])
     assert features.class_scores is not None
 
     # Two runtimes sum float32 in different orders.
@@ -87,7 +88,7 @@ def test_odd_shapes_give_unit_vectors_and_probabilities(
     model: EfficientNetLite0, shape: tuple[int, ...]
 ) -> None:
     picture = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
-    (features,) = model.infer([picture])
+    (features,) = answers(model, [picture])
     assert features.class_scores is not None
     assert features.embedding.shape == (1280,)
     assert features.embedding.dtype == features.class_scores.dtype == np.float32
@@ -107,7 +108,7 @@ def test_the_middle_square_is_seen_in_its_own_colours() -> None:
 @pytest.mark.parametrize("picture", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3), np.float32)])
 def test_what_is_no_rgb_picture_is_shown(model: EfficientNetLite0, picture: Image) -> None:
     with pytest.raises(ContractError, match=r"picture\.shape=\(8, 8"):
-        model.infer([picture])
+        answers(model, [picture])
 
 
 def test_a_damaged_cache_says_what_to_delete(tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
-from tiny_checkpoints import write_blip, write_clip, write_sentence, write_whisper
+from tiny_checkpoints import write_blip, write_blip_vqa, write_clip, write_sentence, write_smolvlm
+from tiny_sounds import write_whisper
 
 from pipeline.errors import ConfigurationError, ModelUnavailableError
+from pipeline.models.base import answers
 from pipeline.models.hub.entries import HUB_ENTRIES, from_settings
 from pipeline.models.registry import create
 
@@ -33,7 +35,7 @@ def test_every_entry_is_pinned_and_can_be_created() -> None:
         assert entry.info.name == name
         assert len(commit) == 40
         assert set(commit) <= set("0123456789abcdef")
-        assert code == "code=1"
+        assert code == "code=2"
         assert entry.options["revision"] == commit
         assert entry.options["local_files_only"] is True
         assert entry.info.licence in {"MIT", "Apache-2.0", "BSD-3-Clause"}
@@ -55,7 +57,7 @@ def test_a_folder_is_named_by_its_content(tmp_path: Path) -> None:
     assert first.info.licence == "MIT"
     assert first.info.source == "mine"
     assert first.info.sha256 is not None
-    assert first.info.revision == f"{first.info.sha256}+code=1"
+    assert first.info.revision == f"{first.info.sha256}+code=2"
 
     (folder / "README.md").write_text("second", encoding="utf-8")
     assert from_settings("mine", implementation="sentence", path=str(folder)).info.sha256 == (
@@ -79,21 +81,32 @@ def test_a_folder_is_named_by_its_content(tmp_path: Path) -> None:
 
 def test_a_model_of_each_kind_from_a_folder(tmp_path: Path) -> None:
     clip = str(write_clip(tmp_path / "clip"))
-    pictures: Any = create(from_settings("p", implementation="image-text", path=clip))
-    labels: Any = create(from_settings("l", implementation="image-text-labels", path=clip))
+    options: dict[str, Any] = {"runtime": "torch", "cache_dir": str(tmp_path)}
+    pictures: Any = create(
+        from_settings("p", implementation="image-text", path=clip, options=options)
+    )
+    labels: Any = create(
+        from_settings("l", implementation="image-text-labels", path=clip, options=options)
+    )
     caption = create(
         from_settings("c", implementation="caption", path=str(write_blip(tmp_path / "blip")))
     )
     speech = create(
         from_settings("s", implementation="speech", path=str(write_whisper(tmp_path / "whisper")))
     )
-    for model in (pictures, labels, caption, speech):
+    smolvlm = str(write_smolvlm(tmp_path / "smolvlm"))
+    described = create(from_settings("v", implementation="vlm-caption", path=smolvlm))
+    answered = create(from_settings("q", implementation="vlm-question", path=smolvlm))
+    blip = create(
+        from_settings("b", implementation="question", path=str(write_blip_vqa(tmp_path / "vqa")))
+    )
+    for model in (pictures, labels, caption, speech, described, answered, blip):
         model.load("cpu")
     picture = np.zeros((8, 8, 3), dtype=np.uint8)
-    (image,), (text,) = pictures.infer([picture]), labels.infer(["a cat"])
+    (image,), (text,) = answers(pictures, [picture]), answers(labels, ["a cat"])
     assert image.embedding.shape == text.shape
     assert pictures.space == labels.space
-    assert speech.infer([np.ones(16_000, np.float32)])[0].language == "en"
+    assert answers(speech, [np.ones(16_000, np.float32)])[0].language == "en"
 
 
 def test_options_that_change_the_results_change_the_revision() -> None:
@@ -107,8 +120,10 @@ def test_options_that_change_the_results_change_the_revision() -> None:
         ).info.revision
 
     assert entry() == entry(max_batch=2, local_files_only=False, window_batch=1, language=None)
-    assert entry() == "v2+code=1"
-    assert entry(language="de", dtype="bfloat16") == "v2+code=1+dtype=bfloat16+language=de"
+    assert entry() == "v2+code=2"
+    assert entry() == entry(compile=True)
+    assert entry(language="de", dtype="bfloat16") == "v2+code=2+dtype=bfloat16+language=de"
+    assert entry(word_times=True) == "v2+code=2+word_times=True"
 
 
 def test_another_revision_of_a_known_model() -> None:
@@ -131,7 +146,7 @@ def test_another_revision_of_a_known_model() -> None:
     [
         (
             {"implementation": "telepathy"},
-            "use one of image-text, image-text-labels, caption, speech, sentence",
+            "use one of image-text, image-text-labels, caption, vlm-caption, vlm-question",
         ),
         ({"implementation": "sentence", "revision": None}, "set it to a commit"),
         ({"options": {"colour": "red"}}, "unknown option 'colour'; use one of dtype"),

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_checkpoints import write_blip, write_clip, write_sentence, write_whisper
+from tiny_checkpoints import (
+    write_blip,
+    write_blip_vqa,
+    write_clip,
+    write_idefics3,
+    write_sentence,
+    write_smolvlm,
+)
+from tiny_sounds import write_whisper
 
 from pipeline.errors import (
     ConfigurationError,
@@ -18,12 +26,15 @@ from pipeline.errors import (
     ModelUnavailableError,
     ResourceExhaustedError,
 )
-from pipeline.models.base import ModelInfo
+from pipeline.models.base import CaptionRequest, ModelInfo, answers
 from pipeline.models.hub.caption import Captioner
+from pipeline.models.hub.devices import pick_dtype
 from pipeline.models.hub.image_text import ImageTextImages
-from pipeline.models.hub.loading import HubModel, pick_dtype
+from pipeline.models.hub.loading import HubModel
 from pipeline.models.hub.sentence import SentenceEncoder
 from pipeline.models.hub.speech import SpeechRecogniser
+from pipeline.models.hub.vlm import VisionLanguageAnswerer, VisionLanguageCaptioner
+from pipeline.models.hub.vqa import BlipAnswerer
 from schemas.records import FloatArray
 
 INFO = ModelInfo(
@@ -32,26 +43,28 @@ INFO = ModelInfo(
 
 
 def sentence(path: Path | str, **options: Any) -> SentenceEncoder:
-    return SentenceEncoder(info=INFO, space="tiny", path_or_repo=str(path), **options)
+    return SentenceEncoder(
+        info=INFO, space="tiny", path_or_repo=str(path), **{"runtime": "torch", **options}
+    )
 
 
 def test_nothing_is_read_before_load(tmp_path: Path) -> None:
     model = sentence(tmp_path / "absent")
     with pytest.raises(ContractError, match="before it was loaded"):
-        model.infer(["a cat"])
+        answers(model, ["a cat"])
     model.unload()
 
 
 def test_unload_can_be_called_twice_and_the_model_loaded_again(tmp_path: Path) -> None:
     model = sentence(write_sentence(tmp_path))
     model.load("cpu")
-    before = model.infer(["a cat"])[0]
+    before = answers(model, ["a cat"])[0]
     model.unload()
     model.unload()
     with pytest.raises(ContractError):
-        model.infer(["a cat"])
+        answers(model, ["a cat"])
     model.load("cpu")
-    np.testing.assert_array_equal(model.infer(["a cat"])[0], before)
+    np.testing.assert_array_equal(answers(model, ["a cat"])[0], before)
 
 
 def test_missing_folder(tmp_path: Path) -> None:
@@ -75,7 +88,7 @@ def test_snapshot_in_the_local_cache_is_found(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     model = sentence("someone/tiny", revision=commit)
     model.load("cpu")
-    assert len(model.infer(["a cat"])) == 1
+    assert len(answers(model, ["a cat"])) == 1
 
 
 def test_missing_weights(tmp_path: Path) -> None:
@@ -122,7 +135,7 @@ def test_an_unused_pooling_head_may_be_absent(tmp_path: Path) -> None:
     save_file(weights, file, metadata={"format": "pt"})
     model = sentence(tmp_path)
     model.load("cpu")
-    assert np.linalg.norm(model.infer(["a cat"])[0]) == pytest.approx(1.0, abs=1e-5)
+    assert np.linalg.norm(answers(model, ["a cat"])[0]) == pytest.approx(1.0, abs=1e-5)
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])
@@ -139,7 +152,12 @@ def test_broken_json(tmp_path: Path, file: str) -> None:
         (SpeechRecogniser, write_blip, {}),
         (Captioner, write_clip, {}),
         (Captioner, write_whisper, {}),
-        (ImageTextImages, write_blip, {"space": "s"}),
+        (BlipAnswerer, write_blip, {}),
+        (BlipAnswerer, write_smolvlm, {}),
+        (VisionLanguageAnswerer, write_blip_vqa, {}),
+        (VisionLanguageCaptioner, write_whisper, {}),
+        (VisionLanguageCaptioner, write_clip, {}),
+        (ImageTextImages, write_blip, {"space": "s", "runtime": "torch"}),
         (ImageTextImages, write_sentence, {"space": "s"}),
         (SentenceEncoder, write_clip, {"space": "s"}),
         (SentenceEncoder, write_whisper, {"space": "s"}),
@@ -154,6 +172,31 @@ def test_checkpoint_of_another_kind(
     model = model_class(info=INFO, path_or_repo=str(write(tmp_path)), **extra)
     with pytest.raises(ModelUnavailableError, match=re.escape(str(tmp_path))):
         model.load("cpu")
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("chat_template.jinja", "fetch the checkpoint's chat_template.jinja"),
+        ("processor_config.json", "cannot be loaded from"),
+        ("tokenizer.json", "cannot be loaded from"),
+        ("model.safetensors", "no *.safetensors weights"),
+        ("config.json", "cannot be loaded from"),
+    ],
+)
+def test_a_file_of_a_vision_language_model_is_missing(
+    tmp_path: Path, file: str, words: str
+) -> None:
+    (write_idefics3(tmp_path) / file).unlink()
+    with pytest.raises(ModelUnavailableError, match=re.escape(words)) as caught:
+        VisionLanguageAnswerer(info=INFO, path_or_repo=str(tmp_path)).load("cpu")
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_a_broken_chat_template(tmp_path: Path) -> None:
+    (write_idefics3(tmp_path) / "chat_template.jinja").write_text("{% for x in %}", "utf-8")
+    with pytest.raises(ModelUnavailableError, match="has a broken chat template in"):
+        VisionLanguageAnswerer(info=INFO, path_or_repo=str(tmp_path)).load("cpu")
 
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
@@ -187,6 +230,61 @@ def test_gpu_that_is_not_there(tmp_path: Path) -> None:
         sentence(write_sentence(tmp_path)).load("cuda:0")
 
 
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="needs a machine that is no such Mac")
+def test_mac_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ModelUnavailableError, match=r"no Mac with a GPU.*set the device to cpu"):
+        sentence(write_sentence(tmp_path)).load("mps")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "meta"])
+def test_device_of_no_known_kind(tmp_path: Path, device: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"'{device}'; use cpu, cuda, cuda:N or mps"):
+        sentence(write_sentence(tmp_path)).load(device)
+
+
+@pytest.mark.parametrize(
+    ("model_class", "write", "options", "item"),
+    [
+        (SentenceEncoder, write_sentence, {"space": "s", "runtime": "torch"}, "a cat"),
+        (
+            ImageTextImages,
+            write_clip,
+            {"space": "s", "runtime": "torch"},
+            np.zeros((8, 8, 3), np.uint8),
+        ),
+        (Captioner, write_blip, {}, CaptionRequest(images=(np.zeros((8, 8, 3), np.uint8),))),
+        (SpeechRecogniser, write_whisper, {}, np.ones(16_000, np.float32)),
+    ],
+)
+def test_weights_that_are_no_numbers_give_no_result(
+    tmp_path: Path,
+    model_class: type[HubModel],
+    write: Callable[[Path], Path],
+    options: dict[str, Any],
+    item: Any,
+) -> None:
+    file = write(tmp_path) / "model.safetensors"
+    weights = load_file(file)
+    for name, tensor in weights.items():
+        if "norm" in name.lower() and name.endswith("weight"):
+            weights[name] = torch.full_like(tensor, torch.nan)
+    save_file(weights, file, metadata={"format": "pt"})
+    model: Any = model_class(info=INFO, path_or_repo=str(tmp_path), **options)
+    model.load("cpu")
+    with pytest.raises(ContractError, match=r"tiny gave .* not finite"):
+        answers(model, [item])
+
+
+def test_memory_that_the_weights_take(tmp_path: Path) -> None:
+    model = sentence(write_sentence(tmp_path))
+    assert model.memory_bytes == 0
+    model.load("cpu")
+    size = (tmp_path / "model.safetensors").stat().st_size
+    assert 0.9 * size < model.memory_bytes < 1.1 * size
+    model.unload()
+    assert model.memory_bytes == 0
+
+
 def test_arithmetic(tmp_path: Path) -> None:
     assert pick_dtype("auto", torch.device("cpu")) == torch.float32
     assert pick_dtype("bfloat16", torch.device("cpu")) == torch.bfloat16
@@ -196,10 +294,10 @@ def test_arithmetic(tmp_path: Path) -> None:
     exact, rough = sentence(tmp_path), sentence(tmp_path, dtype="bfloat16")
     for model in (exact, rough):
         model.load("cpu")
-    vector = rough.infer(["a cup of coffee"])[0]
+    vector = answers(rough, ["a cup of coffee"])[0]
     assert vector.dtype == np.float32
     # bfloat16 keeps 8 bits of each number.
-    np.testing.assert_allclose(vector, exact.infer(["a cup of coffee"])[0], atol=0.03)
+    np.testing.assert_allclose(vector, answers(exact, ["a cup of coffee"])[0], atol=0.03)
 
 
 class _Greedy(SentenceEncoder):
@@ -212,7 +310,8 @@ class _Greedy(SentenceEncoder):
 
 
 def test_memory_that_ran_out(tmp_path: Path) -> None:
-    model = _Greedy(info=INFO, space="s", path_or_repo=str(write_sentence(tmp_path)))
+    path = str(write_sentence(tmp_path))
+    model = _Greedy(info=INFO, space="s", path_or_repo=path, runtime="torch")
     model.load("cpu")
     with pytest.raises(ResourceExhaustedError, match="tiny ran out of memory on cpu"):
-        model.infer(["a cat"])
+        answers(model, ["a cat"])

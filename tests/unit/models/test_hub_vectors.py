@@ -20,8 +20,10 @@ from tiny_checkpoints import (
 from transformers import AutoModel, AutoProcessor, AutoTokenizer
 
 from pipeline.errors import ContractError, ModelUnavailableError
-from pipeline.models.base import ImageModel, ModelInfo, TextModel
+from pipeline.models.base import ImageModel, ModelInfo, TextModel, answers
+from pipeline.models.hub.encoder import together
 from pipeline.models.hub.image_text import ImageTextImages, ImageTextLabels
+from pipeline.models.hub.loading import to_pil
 from pipeline.models.hub.sentence import SentenceEncoder
 
 DUAL_ENCODERS = [
@@ -47,13 +49,17 @@ def info(name: str) -> ModelInfo:
 
 
 def picture_side(path: Path) -> ImageTextImages:
-    model = ImageTextImages(info=info("pictures"), space="tiny", path_or_repo=str(path))
+    model = ImageTextImages(
+        info=info("pictures"), space="tiny", path_or_repo=str(path), runtime="torch"
+    )
     model.load("cpu")
     return model
 
 
 def label_side(path: Path) -> ImageTextLabels:
-    model = ImageTextLabels(info=info("labels"), space="tiny", path_or_repo=str(path))
+    model = ImageTextLabels(
+        info=info("labels"), space="tiny", path_or_repo=str(path), runtime="torch"
+    )
     model.load("cpu")
     return model
 
@@ -62,16 +68,16 @@ def label_side(path: Path) -> ImageTextLabels:
 def test_pictures(tmp_path: Path, write: Callable[[Path], Path], dimension: int) -> None:
     model: ImageModel = picture_side(write(tmp_path))
     batch = pictures(3)
-    features = model.infer(batch)
+    features = answers(model, batch)
     assert model.class_names == ()
     for feature, picture in zip(features, batch, strict=True):
         assert feature.class_scores is None
         assert feature.embedding.shape == (dimension,)
         assert feature.embedding.dtype == np.float32
         assert np.linalg.norm(feature.embedding) == pytest.approx(1.0, abs=1e-5)
-        alone = model.infer([picture])[0].embedding
+        alone = answers(model, [picture])[0].embedding
         np.testing.assert_allclose(feature.embedding, alone, atol=BATCH_TOLERANCE)
-    again = model.infer(batch)
+    again = answers(model, batch)
     for feature, repeated in zip(features, again, strict=True):
         np.testing.assert_array_equal(feature.embedding, repeated.embedding)
     assert not np.allclose(features[0].embedding, features[1].embedding, atol=1e-3)
@@ -80,12 +86,12 @@ def test_pictures(tmp_path: Path, write: Callable[[Path], Path], dimension: int)
 @pytest.mark.parametrize(("write", "dimension"), DUAL_ENCODERS)
 def test_labels(tmp_path: Path, write: Callable[[Path], Path], dimension: int) -> None:
     model: TextModel = label_side(write(tmp_path))
-    vectors = model.infer(TEXTS)
+    vectors = answers(model, TEXTS)
     for vector, text in zip(vectors, TEXTS, strict=True):
         assert vector.shape == (dimension,)
         assert vector.dtype == np.float32
         assert np.linalg.norm(vector) == pytest.approx(1.0, abs=1e-5)
-        np.testing.assert_allclose(vector, model.infer([text])[0], atol=BATCH_TOLERANCE)
+        np.testing.assert_allclose(vector, answers(model, [text])[0], atol=BATCH_TOLERANCE)
     assert not np.allclose(vectors[0], vectors[1], atol=1e-3)
 
 
@@ -99,9 +105,30 @@ def test_both_sides_agree_with_the_similarity_of_the_library(tmp_path: Path) -> 
     with torch.inference_mode():
         logits = network(**inputs).logits_per_image[0]
         expected = (logits / network.logit_scale.exp()).numpy()
-    embedding = picture_side(tmp_path).infer([picture])[0].embedding
-    actual = [float(embedding @ vector) for vector in label_side(tmp_path).infer(labels)]
+    embedding = answers(picture_side(tmp_path), [picture])[0].embedding
+    actual = [float(embedding @ vector) for vector in answers(label_side(tmp_path), labels)]
     np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+def test_probabilities_are_those_of_the_library(tmp_path: Path) -> None:
+    write_siglip(tmp_path)
+    picture, texts = pictures(1)[0], ["a cat", "a rocket launch"]
+    model = label_side(tmp_path)
+    network = AutoModel.from_pretrained(tmp_path).eval()
+    shown = AutoProcessor.from_pretrained(tmp_path)(images=picture, return_tensors="pt")
+    with torch.inference_mode():
+        ids = torch.from_numpy(np.stack([model.prepare(text)["input_ids"] for text in texts]))
+        logits = network(**shown, input_ids=ids).logits_per_image[0]
+    cosines = (
+        np.stack(answers(model, texts)) @ answers(picture_side(tmp_path), [picture])[0].embedding
+    )
+    assert model.calibration.kind == "sigmoid"
+    actual = model.calibration.scale * cosines + model.calibration.bias
+    np.testing.assert_allclose(actual, logits.numpy(), atol=1e-4)
+    write_clip(tmp_path / "clip")
+    calibration = label_side(tmp_path / "clip").calibration
+    assert (calibration.kind, calibration.bias) == ("softmax", 0.0)
+    assert calibration.scale == pytest.approx(np.exp(2.6592), rel=1e-4)
 
 
 @pytest.mark.parametrize("padding_side", ["left", "right"])
@@ -119,14 +146,14 @@ def test_siglip_reads_lowercase_with_an_end_padded_on_the_right(
         network = AutoModel.from_pretrained(tmp_path).eval()
         expected = network.get_text_features(input_ids=torch.tensor([row])).pooler_output[0].numpy()
     expected /= np.linalg.norm(expected)
-    actual = label_side(tmp_path).infer(["A Cat", "another, longer text"])[0]
+    actual = answers(label_side(tmp_path), ["A Cat", "another, longer text"])[0]
     np.testing.assert_allclose(actual, expected, atol=BATCH_TOLERANCE)
 
 
 def test_published_layout_of_the_picture_processor(tmp_path: Path) -> None:
     """Published CLIP checkpoints have an older file and name for it than the library writes."""
     write_clip(tmp_path)
-    expected = picture_side(tmp_path).infer(pictures(1))[0].embedding
+    expected = answers(picture_side(tmp_path), pictures(1))[0].embedding
     (tmp_path / "processor_config.json").unlink()
     published = {
         "crop_size": 32,
@@ -140,36 +167,76 @@ def test_published_layout_of_the_picture_processor(tmp_path: Path) -> None:
         "size": 32,
     }
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(published), encoding="utf-8")
-    actual = picture_side(tmp_path).infer(pictures(1))[0].embedding
+    actual = answers(picture_side(tmp_path), pictures(1))[0].embedding
     np.testing.assert_array_equal(actual, expected)
 
 
 def test_pictures_of_another_layout_are_a_bug(tmp_path: Path) -> None:
     model = picture_side(write_clip(tmp_path))
-    assert model.infer([]) == []
+    assert answers(model, []) == []
     with pytest.raises(ContractError, match=r"picture\.shape=\(8, 8\)"):
-        model.infer([np.zeros((8, 8), dtype=np.uint8)])
+        answers(model, [np.zeros((8, 8), dtype=np.uint8)])
     with pytest.raises(ContractError, match="float32"):
-        model.infer([np.zeros((8, 8, 3), dtype=np.float32)])
+        answers(model, [np.zeros((8, 8, 3), dtype=np.float32)])
+
+
+@pytest.mark.parametrize("write", [write_clip, write_siglip, write_siglip2])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3), (3, 500), (30_000, 20), (20, 30_000)])
+def test_pictures_of_odd_shapes(
+    tmp_path: Path, write: Callable[[Path], Path], shape: tuple[int, int]
+) -> None:
+    model = picture_side(write(tmp_path))
+    usual = model.prepare(np.zeros((40, 40, 3), np.uint8))
+    picture = np.random.default_rng(1).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    odd = model.prepare(picture)
+    assert {name: tensor.shape for name, tensor in odd.items()} == {
+        name: tensor.shape for name, tensor in usual.items()
+    }
+    assert np.linalg.norm(model.infer([odd])[0].embedding) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_of_a_line_of_pixels_the_middle_is_seen() -> None:
+    line = np.zeros((2, 1000, 3), np.uint8)
+    line[:, 484:516] = 255
+    seen = to_pil(line, "any")
+    assert seen.size == (32, 2)
+    assert np.asarray(seen).min() == 255
+    assert to_pil(line.transpose(1, 0, 2), "any").size == (2, 32)
+    assert to_pil(line[:, :32], "any").size == (32, 2)
+
+
+@pytest.mark.parametrize(("write", "dimension"), DUAL_ENCODERS)
+def test_pictures_prepared_alone_are_those_prepared_together(
+    tmp_path: Path, write: Callable[[Path], Path], dimension: int
+) -> None:
+    processor = AutoProcessor.from_pretrained(write(tmp_path), backend="pil").image_processor
+    batch = pictures(3)
+    expected = processor(images=[to_pil(one, "any") for one in batch], return_tensors="pt")
+    prepared = together([picture_side(tmp_path).prepare(one) for one in batch])
+    assert prepared.keys() == expected.keys()
+    for name, tensor in prepared.items():
+        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0)
 
 
 def sentences(path: Path) -> SentenceEncoder:
-    model = SentenceEncoder(info=info("sentences"), space="tiny", path_or_repo=str(path))
+    model = SentenceEncoder(
+        info=info("sentences"), space="tiny", path_or_repo=str(path), runtime="torch"
+    )
     model.load("cpu")
     return model
 
 
 def test_sentences(tmp_path: Path) -> None:
     model: TextModel = sentences(write_sentence(tmp_path))
-    vectors = model.infer(TEXTS)
+    vectors = answers(model, TEXTS)
     for vector, text in zip(vectors, TEXTS, strict=True):
         assert vector.shape == (SENTENCE_DIMENSION,)
         assert vector.dtype == np.float32
         assert np.linalg.norm(vector) == pytest.approx(1.0, abs=1e-5)
-        np.testing.assert_allclose(vector, model.infer([text])[0], atol=BATCH_TOLERANCE)
-    for vector, repeated in zip(vectors, model.infer(TEXTS), strict=True):
+        np.testing.assert_allclose(vector, answers(model, [text])[0], atol=BATCH_TOLERANCE)
+    for vector, repeated in zip(vectors, answers(model, TEXTS), strict=True):
         np.testing.assert_array_equal(vector, repeated)
-    assert model.infer([]) == []
+    assert answers(model, []) == []
 
 
 def test_a_sentence_is_the_average_of_its_tokens(tmp_path: Path) -> None:
@@ -180,7 +247,7 @@ def test_a_sentence_is_the_average_of_its_tokens(tmp_path: Path) -> None:
     expected = hidden.mean(dim=0).numpy()
     expected /= np.linalg.norm(expected)
     # The long second text pads the first one, which must not count.
-    actual = sentences(tmp_path).infer(["hello world", "a photo of a cat " * 5])[0]
+    actual = answers(sentences(tmp_path), ["hello world", "a photo of a cat " * 5])[0]
     np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
@@ -189,7 +256,7 @@ def test_the_stated_length_is_kept(tmp_path: Path) -> None:
     (tmp_path / "sentence_bert_config.json").write_text('{"max_seq_length": 8}', encoding="utf-8")
     model = sentences(tmp_path)
     six_words = "a photo of a cat hello"
-    cut, whole = model.infer([f"{six_words} coffee table", six_words])
+    cut, whole = answers(model, [f"{six_words} coffee table", six_words])
     np.testing.assert_allclose(cut, whole, atol=BATCH_TOLERANCE)
 
 
@@ -209,7 +276,7 @@ def test_only_mean_pooled_models(
     (tmp_path / "1_Pooling").mkdir()
     (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps(pooling), encoding="utf-8")
     if is_mean:
-        assert len(sentences(tmp_path).infer(["a cat"])) == 1
+        assert len(answers(sentences(tmp_path), ["a cat"])) == 1
     else:
         with pytest.raises(ModelUnavailableError, match="pooling other than the mean"):
             sentences(tmp_path)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image as PilImage
 
-from pipeline.models.base import TextRegion
+from pipeline.models.base import TextRegion, answers
 from pipeline.models.offline.ocr import RapidOcr, reading_order
 from pipeline.models.registry import find_entry
 from schemas.records import Box, Image
@@ -27,7 +27,7 @@ def read(path: Path) -> Image:
 
 
 def test_a_photographed_page_is_read(model: RapidOcr, demo_media: DemoMedia) -> None:
-    (regions,) = model.infer([read(demo_media.samples["page.png"])])
+    (regions,) = answers(model, [read(demo_media.samples["page.png"])])
     text = "".join(region.text for region in regions).replace(" ", "").lower()
     assert "region-basedsegmentation" in text
     assert "markersofthecoins" in text
@@ -35,7 +35,7 @@ def test_a_photographed_page_is_read(model: RapidOcr, demo_media: DemoMedia) -> 
 
 
 def test_a_photograph_without_text_has_none(model: RapidOcr, demo_media: DemoMedia) -> None:
-    assert model.infer([read(demo_media.samples["chelsea.png"])]) == [()]
+    assert answers(model, [read(demo_media.samples["chelsea.png"])]) == [()]
 
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 720), (640, 360), (2560, 1440)])
@@ -43,7 +43,7 @@ def test_boxes_are_where_the_words_are(model: RapidOcr, width: int, height: int)
     picture = np.full((720, 1280, 3), (30, 60, 90), np.uint8)
     cv2.putText(picture, "LISBON", (100, 150), cv2.FONT_HERSHEY_SIMPLEX, 3, (255, 255, 255), 6)
     cv2.putText(picture, "HARBOUR", (700, 600), cv2.FONT_HERSHEY_SIMPLEX, 3, (255, 255, 0), 6)
-    (regions,) = model.infer([np.asarray(cv2.resize(picture, (width, height)), np.uint8)])
+    (regions,) = answers(model, [np.asarray(cv2.resize(picture, (width, height)), np.uint8)])
 
     assert [region.text for region in regions] == ["LISBON", "HARBOUR"]
     first, second = (region.box for region in regions)
@@ -57,7 +57,7 @@ def test_boxes_are_where_the_words_are(model: RapidOcr, width: int, height: int)
 def test_odd_shapes_hold_no_text(model: RapidOcr, shape: tuple[int, ...], grey: bool) -> None:
     noise = np.random.default_rng(2).integers(0, 256, shape, dtype=np.uint8)
     picture = np.full(shape, 127, np.uint8) if grey else noise
-    (regions,) = model.infer([picture])
+    (regions,) = answers(model, [picture])
     for region in regions:
         assert 0 <= region.box.left <= region.box.left + region.box.width <= 1.000001
         assert 0 <= region.box.top <= region.box.top + region.box.height <= 1.000001
@@ -66,7 +66,7 @@ def test_odd_shapes_hold_no_text(model: RapidOcr, shape: tuple[int, ...], grey: 
 
 def test_grey_noise_holds_no_text(model: RapidOcr) -> None:
     noise = np.random.default_rng(3).integers(0, 256, (360, 640, 1), dtype=np.uint8)
-    assert model.infer([np.repeat(noise, 3, axis=2)]) == [()]
+    assert answers(model, [np.repeat(noise, 3, axis=2)]) == [()]
 
 
 def test_reading_order_goes_by_rows_then_from_left() -> None:

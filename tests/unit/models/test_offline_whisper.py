@@ -3,13 +3,14 @@ import wave
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from pipeline.models.base import Transcript
+from pipeline.models.base import Transcript, answers
 from pipeline.models.offline.whisper import WhisperBase
-from pipeline.models.registry import find_entry
+from pipeline.models.registry import create, find_entry
 from schemas.records import FloatArray
 from workers.demo.media import DemoMedia
 
@@ -43,7 +44,7 @@ def model() -> Iterator[WhisperBase]:
 
 @pytest.fixture(scope="module")
 def two_cities(model: WhisperBase, demo_media: DemoMedia) -> Transcript:
-    return model.infer([read(demo_media.samples["two_cities.wav"])])[0]
+    return answers(model, [read(demo_media.samples["two_cities.wav"])])[0]
 
 
 def test_known_words_are_heard(two_cities: Transcript) -> None:
@@ -70,7 +71,7 @@ def test_times_count_from_the_start_of_the_whole_sound(
 ) -> None:
     speech = read(demo_media.samples["two_cities.wav"])[: 5 * RATE_HZ]
     later = np.concatenate([np.zeros(90 * RATE_HZ, np.float32), speech])
-    now, then = model.infer([speech])[0], model.infer([later])[0]
+    now, then = answers(model, [speech])[0], answers(model, [later])[0]
 
     assert words(then) == words(now) == "it was the best of times it was the worst of times"
     # The VAD's steps of 32 ms do not fall on the same samples.
@@ -83,13 +84,13 @@ def test_speech_across_a_blocks_end_is_heard_whole(
     model: WhisperBase, demo_media: DemoMedia, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     speech = read(demo_media.samples["two_cities.wav"])[: 14 * RATE_HZ]
-    whole = words(model.infer([speech])[0])
+    whole = words(answers(model, [speech])[0])
     monkeypatch.setattr("pipeline.models.offline.whisper._BLOCK_SAMPLES", 3 * RATE_HZ)
-    assert words(model.infer([speech])[0]) == whole
+    assert words(answers(model, [speech])[0]) == whole
 
 
 def test_another_voice_is_heard(model: WhisperBase, demo_media: DemoMedia) -> None:
-    transcript = model.infer([read(demo_media.samples["beckett.wav"])])[0]
+    transcript = answers(model, [read(demo_media.samples["beckett.wav"])])[0]
     assert transcript.language == "en"
     assert "fail better" in words(transcript)
 
@@ -107,4 +108,30 @@ def test_another_voice_is_heard(model: WhisperBase, demo_media: DemoMedia) -> No
     ids=["nothing", "one sample", "silence", "noise", "tone", "clicks"],
 )
 def test_nobody_speaks_in_what_is_no_speech(model: WhisperBase, sound: FloatArray) -> None:
-    assert model.infer([sound]) == [SILENT]
+    assert answers(model, [sound]) == [SILENT]
+
+
+def test_words_are_timed_on_the_clock_of_the_whole_sound(demo_media: DemoMedia) -> None:
+    model: Any = create(find_entry("whisper-base-words"))
+    model.load("cpu")
+    speech = read(demo_media.samples["two_cities.wav"])[: 5 * RATE_HZ]
+    later = np.concatenate([np.zeros(60 * RATE_HZ, np.float32), speech])
+    now, then = answers(model, [speech])[0], answers(model, [later])[0]
+    spoken = "it was the best of times it was the worst of times".split()
+    loudness = np.convolve(speech**2, np.ones(RATE_HZ // 5), mode="valid")
+    first, last = int(1.5 * RATE_HZ), int(3.5 * RATE_HZ)
+    pause_ms = (first + int(loudness[first:last].argmin()) + RATE_HZ // 10) * 1000 // RATE_HZ
+    for transcript, offset_ms in ((now, 0), (then, 60_000)):
+        timed = [word for segment in transcript.segments for word in segment.words]
+        assert [re.sub("[^a-z]", "", word.text.lower()) for word in timed] == spoken
+        assert all(a.end_ms <= b.start_ms for a, b in pairwise(timed))
+        assert all(word.start_ms <= word.end_ms and 0 < word.confidence <= 1 for word in timed)
+        for segment in transcript.segments:
+            assert segment.start_ms <= segment.words[0].start_ms
+            assert segment.words[-1].end_ms <= segment.end_ms
+        # The reader pauses between the two clauses, of six words each.
+        assert timed[5].start_ms - offset_ms < pause_ms < timed[7].start_ms - offset_ms
+
+
+def test_words_are_empty_unless_asked_for(two_cities: Transcript) -> None:
+    assert all(segment.words == () for segment in two_cities.segments)

@@ -42,9 +42,10 @@ def test_an_extra_entry_is_found_and_hides_a_built_in_one() -> None:
 def test_options_reach_only_the_models_that_have_them() -> None:
     efficientnet = with_options(find_entry("efficientnet-lite0"), threads=2, cache_dir="/cache")
     minilm = with_options(find_entry("minilm"), threads=2, cache_dir="/cache")
-    assert efficientnet.options == {"threads": 2, "cache_dir": "/cache"}
-    assert minilm.options == {"threads": 2}
-    assert find_entry("minilm").options == {"threads": 1}
+    ocr = with_options(find_entry("rapidocr"), threads=2, cache_dir="/cache")
+    assert efficientnet.options == minilm.options == {"threads": 2, "cache_dir": "/cache"}
+    assert ocr.options == {"threads": 2}
+    assert find_entry("minilm").options == {"threads": 1, "cache_dir": None}
 
 
 def test_creating_a_model_loads_no_weights() -> None:

@@ -111,10 +111,10 @@ def test_every_input_of_a_stage_is_made_before_it() -> None:
 
 def test_what_is_not_there_is_not_planned() -> None:
     assert [spec.name for spec in stages_for("image", has_audio=False)] == [
-        "split", "vision", "ocr", "text", "fuse", "caption",
+        "split", "vision", "safety", "ocr", "text", "fuse", "caption",
     ]  # fmt: skip
     assert [spec.name for spec in stages_for("audio", has_audio=True)] == [
-        "split", "speech", "text", "fuse", "caption",
+        "split", "speech", "sound", "text", "fuse", "caption",
     ]  # fmt: skip
     assert "speech" not in {spec.name for spec in stages_for("video", has_audio=False)}
     assert [spec.name for spec in stages_for("video", has_audio=True)] == list(STAGES)
