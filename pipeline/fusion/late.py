@@ -12,8 +12,9 @@ import numpy as np
 from pipeline.errors import ContractError
 from pipeline.fusion.candidates import build_candidates
 from pipeline.fusion.classify import Classifier, ClassSet
-from pipeline.fusion.evidence import PictureFeatures, ShotEvidence
+from pipeline.fusion.evidence import PictureFeatures, ShotEvidence, overlap_weight
 from pipeline.fusion.lines import Line, lines_by_modality, mean_vector
+from pipeline.fusion.opinions import Opinion, combined
 from pipeline.fusion.params import LateFusionParams
 from pipeline.fusion.taxonomy import load_taxonomy
 from pipeline.fusion.words import words_of
@@ -26,7 +27,16 @@ from pipeline.fusion.zero_shot import (
     probability,
     unit,
 )
-from schemas.records import Classification, Embedding, FloatArray, Modality, Shot, Tag
+from schemas.records import (
+    Caption,
+    Classification,
+    Embedding,
+    FloatArray,
+    Modality,
+    Shot,
+    SoundEvent,
+    Tag,
+)
 
 __all__ = ["FUSER_NAME", "FUSER_REVISION", "FusionResult", "LateFuser", "LateFusionParams"]
 
@@ -42,11 +52,12 @@ LEAST_WORDS_FOR_MEANING = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FusionResult:
-    """What was fused, in the order of the shots."""
+    """What was fused, in the order of the shots; captions of a trained fuser that writes them."""
 
     tags: tuple[Tag, ...]
     classifications: tuple[Classification, ...]
     embeddings: tuple[Embedding, ...]
+    captions: tuple[Caption, ...] = ()
 
 
 class LateFuser:
@@ -106,18 +117,8 @@ class LateFuser:
         classifications: list[Classification] = []
         embeddings: list[Embedding] = []
         for item in evidence:
-            if item.cues and item.cue_vectors.shape[1] != self._text.dimension:
-                raise ContractError(
-                    f"expected cue vectors of {self._text.dimension} dimensions in "
-                    f"{self._text.name}, got {item.cue_vectors.shape=}"
-                )
-            spoken = {
-                modality: lines
-                for modality, lines in lines_by_modality(item, self._params.text_languages).items()
-                if self._params.weight(modality) > 0.0
-            }
-            pictures = item.pictures if self._params.visual_weight > 0.0 else ()
-            tags.extend(self._tags(item.shot, pictures, spoken))
+            pictures, spoken = self._heard_parts(item)
+            tags.extend(self._tags(item, pictures, spoken))
             classifications.extend(self._classes(item.shot, pictures, spoken))
             embedding = self._embedding(item.shot, pictures, spoken)
             if embedding is not None:
@@ -128,75 +129,117 @@ class LateFuser:
             embeddings=tuple(embeddings),
         )
 
+    def embeddings(self, evidence: Sequence[ShotEvidence]) -> list[Embedding]:
+        """The joint embeddings of :meth:`fuse` alone: in the text model's space, for search."""
+        found = []
+        for item in evidence:
+            embedding = self._embedding(item.shot, *self._heard_parts(item))
+            if embedding is not None:
+                found.append(embedding)
+        return found
+
+    def _heard_parts(
+        self, item: ShotEvidence
+    ) -> tuple[Sequence[PictureFeatures], dict[Modality, list[Line]]]:
+        """The pictures and lines of those modalities that are trusted at all.
+
+        Raises:
+            ContractError: the cues' vectors are of another space.
+        """
+        if item.cues and item.cue_vectors.shape[1] != self._text.dimension:
+            raise ContractError(
+                f"expected cue vectors of {self._text.dimension} dimensions in "
+                f"{self._text.name}, got {item.cue_vectors.shape=}"
+            )
+        lines = lines_by_modality(item, self._params.text_languages)
+        spoken = {m: own for m, own in lines.items() if self._params.weight(m) > 0.0}
+        return item.pictures if self._params.visual_weight > 0.0 else (), spoken
+
     def _tags(
         self,
-        shot: Shot,
+        item: ShotEvidence,
         pictures: Sequence[PictureFeatures],
         spoken: dict[Modality, list[Line]],
     ) -> list[Tag]:
         """The labels whose noisy-or over the modalities that spoke reaches the threshold."""
         params, candidates = self._params, self._candidates
-        scores: dict[Modality, Scores] = {}
+        opinions: list[Opinion] = []
         if pictures:
-            scores["visual"] = self._visual_scores(pictures)
+            spans = [(at_ms, at_ms) for at_ms in item.picture_ms]
+            shown = map(self._picture_scores, pictures)
+            opinions.append(Opinion.of("visual", shown, spans, params.visual_weight))
         for modality, lines in spoken.items():
-            scores[modality] = self._word_scores(lines)
-        fused = np.zeros(len(candidates.names))
-        for modality, opinion in scores.items():
-            fused = noisy_or(fused, params.weight(modality) * opinion)
+            spans = [(line.start_ms, line.end_ms) for line in lines]
+            said = map(self._line_scores, lines)
+            opinions.append(Opinion.of(modality, said, spans, params.weight(modality)))
+        if item.sounds and params.sound_weight > 0.0:
+            spans = [(sound.start_ms, sound.end_ms) for sound in item.sounds]
+            heard_scores = (self._sound_scores(item.shot, sound) for sound in item.sounds)
+            opinions.append(Opinion.of("sound", heard_scores, spans, params.sound_weight))
+        nothing = np.zeros(len(candidates.names))
+        fused = combined(opinions, nothing)
         chosen = (fused > 0.0) & (fused >= params.tag_threshold)
-        seen = params.visual_weight * scores["visual"] if "visual" in scores else 0.0 * fused
+        seen = next((o.weighted for o in opinions if o.modality == "visual"), nothing)
         unnamed = slice(candidates.n_named, None)
         chosen[unnamed] &= (seen[unnamed] > 0.0) & (seen[unnamed] >= params.tag_threshold)
         best = sorted(
             (int(i) for i in np.flatnonzero(chosen)), key=lambda i: (-fused[i], candidates.names[i])
         )
-        return [
-            Tag(
-                shot_index=shot.shot_index,
-                start_ms=shot.start_ms,
-                end_ms=shot.end_ms,
-                label=candidates.names[i],
-                score=float(fused[i]),
-                visual_score=_spoken_score(scores.get("visual"), i),
-                audio_score=_spoken_score(scores.get("audio"), i),
-                text_score=_spoken_score(scores.get("text"), i),
+        without = {o.modality: combined(opinions, nothing, o.modality) for o in opinions}
+        shot = item.shot
+        tags = []
+        for i in best[: params.max_tags_per_shot]:
+            heard = [o for o in opinions if o.scores[i] > 0.0]
+            tags.append(
+                Tag(
+                    shot_index=shot.shot_index,
+                    start_ms=shot.start_ms,
+                    end_ms=shot.end_ms,
+                    label=candidates.names[i],
+                    score=float(fused[i]),
+                    **{f"{o.modality}_score": float(o.scores[i]) for o in heard},
+                    **{f"without_{o.modality}": float(without[o.modality][i]) for o in heard},
+                    evidence=max(heard, key=lambda o: o.weighted[i]).evidence(i),
+                )
             )
-            for i in best[: params.max_tags_per_shot]
-        ]
+        return tags
 
-    def _visual_scores(self, pictures: Sequence[PictureFeatures]) -> Scores:
-        """``(n_candidates,)``: the best of the keyframes; 0 where they do not speak."""
+    def _picture_scores(self, picture: PictureFeatures) -> Scores:
+        """``(n_candidates,)``; 0 where the picture does not speak."""
         candidates = self._candidates
         best = np.zeros(len(candidates.names))
         if self._scorer is None:
             return best
-        for picture in pictures:
-            if isinstance(self._scorer, ConseScorer):
-                rolled = candidates.roll_up(self._scorer.probabilities(picture))
-                rolled[rolled < LEAST_DIRECT_SCORE] = 0.0
-                best = np.maximum(best, rolled)
-            fits = probability(self._scorer.fit(picture, self._seen_vectors))
-            fits[(fits < self._meaning_floor) | candidates.direct[: len(fits)]] = 0.0
-            best[: len(fits)] = np.maximum(best[: len(fits)], fits)
+        if isinstance(self._scorer, ConseScorer):
+            best = candidates.roll_up(self._scorer.probabilities(picture))
+            best[best < LEAST_DIRECT_SCORE] = 0.0
+        fits = probability(self._scorer.fit(picture, self._seen_vectors))
+        fits[(fits < self._meaning_floor) | candidates.direct[: len(fits)]] = 0.0
+        best[: len(fits)] = np.maximum(best[: len(fits)], fits)
         return best
 
-    def _word_scores(self, lines: Sequence[Line]) -> Scores:
-        """``(n_candidates,)``: the best line for each label, said literally or by meaning."""
+    def _line_scores(self, line: Line) -> Scores:
+        """``(n_candidates,)``: what is said literally, or by meaning."""
         candidates = self._candidates
         best = np.zeros(len(candidates.names))
         named = best[: len(self._named)]
-        for line in lines:
-            if line.understood and len(words_of(line.text)) >= LEAST_WORDS_FOR_MEANING:
-                # Line by line: in one product of all lines, each would round by its neighbours.
-                fits = probability(
-                    self._text.standard_scores(line.vector[None], self._named_vectors).ravel()
-                )
-                fits[fits < self._meaning_floor] = 0.0
-                np.maximum(named, line.weight * fits, out=named)
-            for i in candidates.phrases.find(line.text):
-                best[i] = max(best[i], line.weight)
+        if line.understood and len(words_of(line.text)) >= LEAST_WORDS_FOR_MEANING:
+            # Line by line: in one product of all lines, each would round by its neighbours.
+            fits = probability(
+                self._text.standard_scores(line.vector[None], self._named_vectors).ravel()
+            )
+            fits[fits < self._meaning_floor] = 0.0
+            named[:] = line.weight * fits
+        for i in candidates.phrases.find(line.text):
+            best[i] = line.weight
         return best
+
+    def _sound_scores(self, shot: Shot, sound: SoundEvent) -> Scores:
+        """``(n_candidates,)``: what the sound is called, literally."""
+        scores = np.zeros(len(self._candidates.names))
+        for i in self._candidates.phrases.find(sound.label):
+            scores[i] = sound.score * overlap_weight(shot, sound)
+        return scores
 
     def _classes(
         self,
@@ -253,14 +296,3 @@ class LateFuser:
             space=self._text.name,
             vector=vector,
         )
-
-
-def noisy_or(first: Scores, second: Scores) -> Scores:
-    """Probability that at least one of two independent causes holds, elementwise, 0-1."""
-    return np.minimum(1.0, first + second * (1.0 - first))
-
-
-def _spoken_score(opinion: Scores | None, index: int) -> float | None:
-    if opinion is None or opinion[index] <= 0.0:
-        return None
-    return float(opinion[index])

@@ -18,6 +18,8 @@ class Line:
     """
 
     text: str
+    start_ms: int
+    end_ms: int
     weight: float
     vector: FloatArray
     understood: bool
@@ -38,7 +40,14 @@ def lines_by_modality(
         weight = confidence * overlap_weight(evidence.shot, cue)
         if not text or weight <= 0.0:
             continue
-        line = Line(text=text, weight=weight, vector=vector, understood=_known(cue, languages))
+        line = Line(
+            text=text,
+            start_ms=cue.start_ms,
+            end_ms=cue.end_ms,
+            weight=weight,
+            vector=vector,
+            understood=_known(cue, languages),
+        )
         lines = spoken.setdefault(modality_of(cue), {})
         same = lines.get(text.casefold())
         if same is None or _precedence(line) > _precedence(same):
@@ -57,8 +66,10 @@ def mean_vector(lines: list[Line]) -> FloatArray | None:
     return unit(weights @ np.stack([line.vector for line in lines]))
 
 
-def _precedence(line: Line) -> tuple[float, bool, str, bytes]:
-    return line.weight, line.understood, line.text, line.vector.tobytes()
+def _precedence(line: Line) -> tuple[float, bool, str, bytes, int, int]:
+    # Said equally twice, the first time counts.
+    vector = line.vector.tobytes()
+    return line.weight, line.understood, line.text, vector, -line.start_ms, -line.end_ms
 
 
 def _known(cue: Cue, languages: tuple[str, ...]) -> bool:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from pipeline.errors import ConfigurationError
-from pipeline.fusion.taxonomy import load_labels, load_taxonomy
+from pipeline.fusion.taxonomy import SAFETY, SHIPPED, load_labels, load_taxonomy
 from schemas.records import Modality
 
 
@@ -20,8 +20,9 @@ class LateFusionParams:
         zero_shot_threshold: least probability, 0-1, for a vocabulary label that was neither in
             the picture model's classes nor said literally, but fits by meaning.
         max_tags_per_shot: the best this many are kept.
-        visual_weight, audio_weight, text_weight: trust in a modality, 0-1; at 0 it is ignored.
-            That a thing is spoken of is weaker than that it is seen.
+        visual_weight, audio_weight, text_weight, sound_weight: trust in what is seen, said,
+            written and else heard, 0-1; at 0 it is ignored. That a thing is spoken of is weaker
+            than that it is seen.
         text_languages: languages the text model understands, as they stand in cues; a cue in
             another language counts by its literal words (and for the joint embedding) only.
 
@@ -31,13 +32,14 @@ class LateFusionParams:
 
     labels: tuple[str, ...] | None = None
     label_set_name: str = "custom"
-    taxonomy: str = "mediaweave"
+    taxonomy: str = SHIPPED
     tag_threshold: float = 0.2
     zero_shot_threshold: float = 0.5
     max_tags_per_shot: int = 20
     visual_weight: float = 1.0
     audio_weight: float = 0.6
     text_weight: float = 0.6
+    sound_weight: float = 0.6
     text_languages: tuple[str, ...] = ("en", "eng")
 
     def __post_init__(self) -> None:
@@ -52,6 +54,7 @@ class LateFusionParams:
             "visual_weight",
             "audio_weight",
             "text_weight",
+            "sound_weight",
         ):
             value = getattr(self, name)
             if not 0.0 <= value <= 1.0:
@@ -61,10 +64,10 @@ class LateFusionParams:
                 f"max_tags_per_shot is {self.max_tags_per_shot}: give at least 1"
             )
         load_taxonomy(self.taxonomy)
-        if self.label_set_name in ("", self.taxonomy):
+        if self.label_set_name in ("", self.taxonomy, SAFETY):
             raise ConfigurationError(
-                f'label_set_name is "{self.label_set_name}": '
-                f"give your own list a name other than the taxonomy's"
+                f'label_set_name is "{self.label_set_name}": give your own list a name other than '
+                f"{self.taxonomy} and {SAFETY}, which are taken"
             )
 
     def weight(self, modality: Modality) -> float:
@@ -73,4 +76,5 @@ class LateFusionParams:
             "visual": self.visual_weight,
             "audio": self.audio_weight,
             "text": self.text_weight,
+            "sound": self.sound_weight,
         }[modality]

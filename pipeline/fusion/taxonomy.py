@@ -10,6 +10,9 @@ from pathlib import Path
 from pipeline.errors import ConfigurationError
 from pipeline.fusion.vocabulary import load_vocabulary
 
+#: Names that classes of ours are stored under, by fusion and by the stage ``safety``.
+SHIPPED = "mediaweave"
+SAFETY = "safety"
 #: Bounds of a user's list: more labels than this is a vocabulary, not a classification.
 MAX_LABELS = 10_000
 MAX_LABEL_LENGTH = 200
@@ -49,9 +52,9 @@ def load_taxonomy(name: str) -> Taxonomy:
     Raises:
         ConfigurationError: no taxonomy of that name is shipped.
     """
-    if name != "mediaweave":
+    if name != SHIPPED:
         raise ConfigurationError(
-            f'there is no taxonomy called "{name}": use "mediaweave", or give your own labels'
+            f'there is no taxonomy called "{name}": use "{SHIPPED}", or give your own labels'
         )
     raw = json.loads(
         resources.files("pipeline.fusion").joinpath("taxonomy.json").read_text(encoding="utf-8")

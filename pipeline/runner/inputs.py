@@ -10,12 +10,22 @@ from safetensors.numpy import load as load_arrays
 from sqlalchemy import select
 
 from pipeline.db import results, runs
-from pipeline.errors import ContractError, ObjectNotFoundError
+from pipeline.errors import ContractError
 from pipeline.media import SidecarFile, load_audio, load_image
 from pipeline.runner.runtime import Runtime
 from pipeline.stages.base import OutputName, StageSpec
-from pipeline.storage.base import FetchedObject
-from schemas.records import Cue, FloatArray, Image, Keyframe, MediaInfo, Shot, StreamRecord, Tag
+from schemas.records import (
+    Cue,
+    CueSource,
+    FloatArray,
+    Image,
+    Keyframe,
+    MediaInfo,
+    Shot,
+    SoundEvent,
+    StreamRecord,
+    Tag,
+)
 from schemas.tables import asset, stream
 
 
@@ -25,7 +35,7 @@ class RunInputs:
     Used as a context manager: the fetched media and the work folder are given back at the end.
     """
 
-    def __init__(self, runtime: Runtime, run: runs.ClaimedRun, spec: StageSpec) -> None:
+    def __init__(self, runtime: Runtime, run: runs.StageRun, spec: StageSpec) -> None:
         if run.asset_id is None:
             raise ContractError(f"stage run {run.stage_run_id} of {run.stage} names no asset")
         self.limits = runtime.limits
@@ -99,8 +109,21 @@ class RunInputs:
         found = self._rows("cues", results.read_cues)
         return sorted(found, key=lambda cue: (cue.start_ms, cue.end_ms, cue.origin, cue.text))
 
+    def cue_sources(self) -> Sequence[CueSource]:
+        return self._rows("cue_sources", results.read_cue_sources)
+
     def tags(self) -> Sequence[Tag]:
         return self._rows("tags", results.read_tags)
+
+    def sound_events(self) -> Sequence[SoundEvent]:
+        return self._rows("sound_events", results.read_sound_events)
+
+    def files(self, name: OutputName) -> Sequence[Path]:
+        self._declared(name)
+        runs_by_stage = [self._run.input_runs[stage] for stage in sorted(self._run.inputs[name])]
+        with self._runtime.database.reading() as connection:
+            digests = [results.artifacts_of(connection, [run])[name] for run in runs_by_stage]
+        return [self._runtime.artifacts.local_path(digest) for digest in digests]
 
     def arrays(self, name: OutputName) -> Mapping[str, Any]:
         self._declared(name)
@@ -140,31 +163,5 @@ def fetched_media(runtime: Runtime, asset_id: int, work_dir: Path) -> Iterator[P
             select(asset.c.sha256).where(asset.c.id == asset_id)
         ).scalar_one()
         places = results.locations_of(connection, asset_id)
-    with runtime.scratch.get(sha256) as kept:
-        if kept is not None:
-            yield kept
-            return
-    problems = []
-    for place in places:
-        try:
-            fetched = _fetch(runtime, place, work_dir / f"fetched-{place.id}")
-        except ObjectNotFoundError as error:
-            problems.append(str(error))
-            continue
-        if fetched.sha256 == sha256:
-            yield fetched.path
-            return
-        problems.append(f"{place.uri} was overwritten with other content")
-    raise ObjectNotFoundError(
-        f"the bytes of asset {asset_id} are nowhere any more: {'; '.join(problems)}"
-    )
-
-
-def _fetch(runtime: Runtime, place: Any, target: Path) -> FetchedObject:
-    if place.version is not None:
-        try:
-            return runtime.stores.fetch(place.uri, target, version=place.version)
-        except ObjectNotFoundError:
-            # The version has expired; the same bytes may lie there in another one.
-            target.unlink(missing_ok=True)
-    return runtime.stores.fetch(place.uri, target)
+    with runtime.fetcher.of_content(sha256, places, work_dir) as path:
+        yield path

@@ -84,8 +84,13 @@ def write_rows(
     records: Mapping[Any, Any] = stored.output.records
     results.write_shots(connection, run, records.get("shots", ()))
     results.write_keyframes(connection, run, records.get("keyframes", ()), runtime.artifacts.uri)
+    results.write_stretches(connection, run, records.get("stretches", ()))
+    results.write_sounds(connection, run, records.get("sounds", ()))
+    results.write_cue_sources(connection, run, records.get("cue_sources", ()))
     results.write_cues(connection, run, records.get("cues", ()))
+    results.write_words(connection, run, records.get("words", ()))
     results.write_tags(connection, run, records.get("tags", ()), stored.labels)
+    results.write_sound_events(connection, run, records.get("sound_events", ()), stored.labels)
     results.write_classifications(
         connection, run, records.get("classifications", ()), stored.labels, stored.taxonomies
     )
@@ -125,6 +130,7 @@ def _name_ids(runtime: Runtime, output: StageOutput) -> tuple[dict[str, int], di
     classes = records.get("classifications", ())
     labels = {tag.label for tag in records.get("tags", ())}
     labels |= {found.class_name for found in classes}
+    labels |= {event.label for event in records.get("sound_events", ())}
     if not labels:
         return {}, {}
     with runtime.database.transaction() as connection:

@@ -63,9 +63,9 @@ def _by_words(runtime: Runtime, query: str, limit: int) -> list[dict[str, Any]]:
 
 def _by_meaning(runtime: Runtime, query: str, limit: int) -> list[dict[str, Any]]:
     profile = profile_named(runtime.settings.profile, runtime.settings)
-    batcher = runtime.models.batcher(profile.models["text"])
-    model: Any = batcher.model
-    wanted = batcher.submit([query]).outputs[0]
+    name = profile.models["text"]
+    model: Any = runtime.models.model(name)
+    (wanted,) = runtime.models.submit(name, [query])
     nearest: list[tuple[float, int, int]] = []
     vectors = (
         select(embedding.c.asset_id, embedding.c.shot_index, embedding.c.vector)

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, exists, func, select, update
 from pipeline.config import RuleOptions
 from pipeline.db.engine import Database
 from pipeline.runner.bucket_rules import rule_message
-from pipeline.storage.base import FetchedObject, ObjectInfo, ObjectStore, OnSkip
+from pipeline.storage.base import FetchedObject, ObjectInfo, ObjectStore, OnAnswer, OnSkip
 from pipeline.storage.s3 import SCHEME as S3_SCHEME
 from schemas.messages import JobMessage
 from schemas.tables import job, job_item, location
@@ -117,8 +117,11 @@ class WatchedStore:
         *,
         version: str | None = None,
         max_bytes: int | None = None,
+        on_answer: OnAnswer | None = None,
     ) -> FetchedObject:
-        return self._store.fetch(uri, destination, version=version, max_bytes=max_bytes)
+        return self._store.fetch(
+            uri, destination, version=version, max_bytes=max_bytes, on_answer=on_answer
+        )
 
     def read_bytes(self, uri: str, *, max_bytes: int | None = None) -> bytes:
         return self._store.read_bytes(uri, max_bytes=max_bytes)

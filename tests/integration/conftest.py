@@ -1,5 +1,6 @@
 """The main job, run once by the command line; models that are loaded once."""
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from jobs import FinishedJob, Process
 from pipeline.config import Settings
 from pipeline.models.pool import ModelPool
 from pipeline.plan.profiles import model_entry
-from workers.demo.media import DemoMedia
+from workers.demo.media import PROFILES, DemoMedia
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +29,10 @@ def finished(
             )
     cli = Cli(
         folder=tmp_path_factory.mktemp("main-job"),
-        settings={"MEDIAWEAVE_S3__ENDPOINT_URL": s3.endpoint_url},
+        settings={
+            "MEDIAWEAVE_S3__ENDPOINT_URL": s3.endpoint_url,
+            "MEDIAWEAVE_PROFILES": json.dumps(PROFILES),
+        },
     )
     source = f"s3://{bucket}/demo"
     first = cli("run", source, "--labels", "a cat, a machine, food", "--json")
@@ -45,7 +49,8 @@ def models() -> Iterator[ModelPool]:
 
 @pytest.fixture
 def process(tmp_path: Path, models: ModelPool) -> Iterator[Process]:
-    made = Process(Settings(data_dir=tmp_path / "data", retry_seconds=0), models)
+    settings = Settings(data_dir=tmp_path / "data", retry_seconds=0, profiles=PROFILES)
+    made = Process(settings, models)
     yield made
     made.close()
 

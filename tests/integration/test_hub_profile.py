@@ -5,16 +5,19 @@ from pathlib import Path
 
 import pytest
 from jobs import Process
-from tiny_checkpoints import WHISPER_SAYS, write_blip, write_sentence, write_siglip2, write_whisper
+from tiny_checkpoints import write_blip, write_sentence, write_siglip2
+from tiny_sounds import WHISPER_SAYS, write_ast, write_whisper
 
 from pipeline.config import ModelOptions, Settings
 from pipeline.models.pool import ModelPool
 from pipeline.plan.profiles import PROFILES, model_entry
+from workers.demo.media import PROFILES as DEMO_PROFILES
 
 WRITERS = {
     "vision": ("image-text", write_siglip2),
     "labels": ("image-text-labels", write_siglip2),
     "speech": ("speech", write_whisper),
+    "sound": ("audio-classes", write_ast),
     "text": ("sentence", write_sentence),
     "caption": ("caption", write_blip),
 }
@@ -30,9 +33,15 @@ def hub(tmp_path: Path) -> Iterator[Process]:
             folder.mkdir(parents=True)
             write(folder)
         models[PROFILES["hub"].models[role]] = ModelOptions(
-            implementation=implementation, path=str(folder), licence="none"
+            implementation=implementation,
+            path=str(folder),
+            licence="none",
+            # Exporting takes seconds, and is tested elsewhere.
+            options={"runtime": "torch"} if role in {"vision", "labels", "text"} else {},
         )
-    settings = Settings(data_dir=tmp_path / "data", profile="hub", models=models)
+    settings = Settings(
+        data_dir=tmp_path / "data", profile="hub", models=models, profiles=DEMO_PROFILES
+    )
     pool = ModelPool(device="cpu", lookup=lambda name: model_entry(name, settings))
     process = Process(settings, pool)
     yield process

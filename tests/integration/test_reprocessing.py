@@ -9,9 +9,13 @@ import servers
 from jobs import Process
 
 from pipeline.plan import graph
+from workers.cli.progress import SCAN
+from workers.cli.watch import job_status
 from workers.demo.media import DemoMedia
 
-ALL_STAGES = ["caption", "fuse", "ingest", "ocr", "speech", "split", "text", "vision"]
+ALL_STAGES = [
+    "caption", "fuse", "ingest", "ocr", "safety", "sound", "speech", "split", "text", "vision",
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -76,6 +80,32 @@ def test_a_changed_sidecar_splits_again_but_does_not_listen_again(
     assert cues == [{"text": "Eine Katze"}]
 
 
+def test_speech_is_recognised_only_where_subtitles_are_missing(
+    folder: Callable[..., Path], process: Process
+) -> None:
+    media = folder("films/film.mp4")
+    heard = "SELECT COUNT(*) AS cues FROM v_cues WHERE origin = 'speech'"
+    missing = {"speech": {"when": "missing"}}
+    first = process.run(str(media), parameters=missing)
+    assert "speech" in process.done_by(first)
+    assert process.sql(heard) == [{"cues": 0}]
+    sources = process.sql("SELECT language, cue_count, format FROM v_cue_sources")
+    assert sources == [{"language": "en", "cue_count": 3, "format": "mov_text"}]
+
+    # Another text in the same languages is no reason to decide again.
+    german = media / "film.de.srt"
+    german.write_text("1\n00:00:01,000 --> 00:00:02,000\nEine Katze\n")
+    process.run(str(media), parameters=missing)
+    german.write_text("1\n00:00:01,000 --> 00:00:02,000\nEin Kater\n")
+    edited = process.run(str(media), parameters=missing)
+    assert "split" in process.done_by(edited)
+    assert "speech" not in process.done_by(edited)
+
+    french = {"speech": {"when": "missing", "languages": ["fr"]}}
+    process.run(str(media), parameters=french)
+    assert process.sql(heard)[0]["cues"] > 0
+
+
 def test_a_removed_sidecar_takes_its_cues_with_it(
     folder: Callable[..., Path], process: Process
 ) -> None:
@@ -123,7 +153,7 @@ def test_new_code_of_a_stage_makes_it_stale(
     from dataclasses import replace
 
     newer = {**graph.STAGES, "ocr": replace(graph.STAGES["ocr"], code_version=99)}
-    for module in ("pipeline.plan.graph", "pipeline.plan.profiles", "pipeline.runner.attempt"):
+    for module in ("pipeline.plan.graph", "pipeline.plan.profiles"):
         monkeypatch.setattr(f"{module}.STAGES", newer)
     assert process.done_by(process.run(str(film))) == ["ocr"]
 
@@ -171,3 +201,20 @@ def test_work_that_was_left_goes_on_where_it_stopped(film: Path, process: Proces
 def test_a_job_key_submitted_twice_is_one_job(film: Path, process: Process) -> None:
     assert process.run(str(film), job_key="k") == process.run(str(film), job_key="k")
     assert len(process.sql("SELECT * FROM v_jobs")) == 1
+
+
+def test_ranges_of_a_long_video_are_stage_runs_of_their_own(film: Path, process: Process) -> None:
+    params = {"keyframe_every_ms": 2000, "range_ms": 0}
+    process.run(str(film), parameters={"split": params})
+    shots = process.sql("SELECT shot_index, start_ms, end_ms, keyframe_uri FROM v_shots")
+
+    ranged = process.run(str(film), parameters={"split": {**params, "range_ms": 4000}})
+
+    # The same comes out, so nothing that follows is done again.
+    scans = [f"scan_{number:02d}" for number in range(1, 6)]
+    assert process.done_by(ranged) == [*scans, "split"]
+    # Whoever watches sees them together.
+    assert job_status(process.runtime.database, ranged).stage_counts(SCAN) == (5, 0, 5)
+    again = process.sql("SELECT shot_index, start_ms, end_ms, keyframe_uri FROM v_shots")
+    assert again == shots
+    assert process.sql("SELECT status FROM v_assets") == [{"status": "done"}]

@@ -1,5 +1,6 @@
 """The same stages on workers in processes of their own, over real brokers and PostgreSQL."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +12,11 @@ from sqlalchemy import text
 from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
 from pipeline.db.engine import Database, open_database
+from workers.demo.media import PROFILES as DEMO_PROFILES
 
 STAGES_OF_THE_MEDIA = {
-    "ingest": 3, "split": 3, "vision": 2, "ocr": 2, "speech": 2, "text": 3, "fuse": 3, "caption": 3,
+    "ingest": 3, "split": 3, "vision": 2, "safety": 2, "ocr": 2, "speech": 2, "sound": 2,
+    "text": 3, "fuse": 3, "caption": 3,
 }  # fmt: skip
 
 
@@ -53,6 +56,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path: Path, postgres_database: s
             "MEDIAWEAVE_DATABASE": postgres_database,
             "MEDIAWEAVE_ARTIFACTS": str(tmp_path / "artifacts"),
             "MEDIAWEAVE_LEASE_SECONDS": "5",
+            "MEDIAWEAVE_PROFILES": json.dumps(DEMO_PROFILES),
         },
     )
 
@@ -101,5 +105,5 @@ def test_run_works_a_job_off_over_the_broker(cluster: Cli, folder: Callable[...,
     media = folder("photos/rocket.jpg")
     result = cluster("run", str(media), "--json")
     assert result.code == 0, result.err
-    assert result.json["stage_runs_done"] == 7
+    assert result.json["stage_runs_done"] == 8
     assert "secret" not in result.json["database"]

@@ -68,6 +68,7 @@ def make_evidence() -> MakeEvidence:
                 )
                 for scores in pictures
             ),
+            picture_ms=tuple(range(0, 1000 * len(pictures), 1000)),
             cues=tuple(cues),
             cue_vectors=vectors,
         )

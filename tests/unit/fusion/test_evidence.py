@@ -40,7 +40,9 @@ def test_each_shot_gets_the_cues_it_overlaps_and_its_own_pictures() -> None:
     cues = [cue(0, 900, "a"), cue(800, 2200, "b"), cue(1000, 1500, "c"), cue(5000, 6000, "late")]
     vectors = np.arange(8, dtype=np.float32).reshape(4, 2)
 
-    first, second = align([shot(0, 1000, 0), shot(1000, 2000, 1)], {1: [picture]}, cues, vectors)
+    first, second = align(
+        [shot(0, 1000, 0), shot(1000, 2000, 1)], {1: [(1500, picture)]}, cues, vectors
+    )
 
     assert [c.text for c in first.cues] == ["a", "b"]
     assert [c.text for c in second.cues] == ["b", "c"]
@@ -60,7 +62,11 @@ def test_cues_and_vectors_must_agree() -> None:
         align([shot(0, 1)], {}, [cue(0, 1)], np.zeros((2, 3), dtype=np.float32))
     with pytest.raises(ContractError, match=r"cue_vectors.shape=\(3,\)"):
         ShotEvidence(
-            shot=shot(0, 1), pictures=(), cues=(), cue_vectors=np.zeros(3, dtype=np.float32)
+            shot=shot(0, 1),
+            pictures=(),
+            picture_ms=(),
+            cues=(),
+            cue_vectors=np.zeros(3, dtype=np.float32),
         )
 
 

@@ -9,7 +9,7 @@ from pipeline.errors import ConfigurationError, ContractError
 from pipeline.fusion.evidence import ShotEvidence
 from pipeline.fusion.late import FusionResult, LateFuser, LateFusionParams
 from pipeline.models.base import ImageFeatures
-from schemas.records import Cue, FloatArray, Shot, Tag
+from schemas.records import Cue, Evidence, FloatArray, Shot, SoundEvent, Tag
 
 Embed = Callable[[Sequence[str]], FloatArray]
 MakeFuser = Callable[..., LateFuser]
@@ -56,6 +56,43 @@ def test_modalities_that_agree_add_up_by_noisy_or(
     cat = by_label(fuser.fuse([make_evidence(CATS, cues=cues)]))["cat"]
     assert (cat.visual_score, cat.audio_score, cat.text_score) == (0.75, 0.5, 0.25)
     assert cat.score == pytest.approx(1 - (1 - 0.75) * (1 - 0.5 * 0.5) * (1 - 1.0 * 0.25))
+
+
+def test_a_tag_says_who_spoke_loudest_and_what_it_were_without_each(
+    make_fuser: MakeFuser, make_evidence: MakeEvidence, make_cue: MakeCue
+) -> None:
+    cues = [
+        make_cue("a cat", confidence=0.25, span=(0, 1500)),
+        make_cue("that cat again", confidence=0.5, span=(1500, 3000)),
+        make_cue("CAT", "ocr", confidence=0.25, span=(2000, 2000)),
+    ]
+    fuser = make_fuser(audio_weight=1.0, text_weight=1.0)
+    seen = by_label(fuser.fuse([make_evidence(NOTHING, CATS, cues=cues)]))["cat"]
+    assert seen.without_visual == pytest.approx(1 - 0.5 * 0.75)
+    assert seen.without_audio == pytest.approx(1 - 0.25 * 0.75)
+    assert seen.without_text == pytest.approx(1 - 0.25 * 0.5)
+    assert seen.evidence == Evidence(modality="visual", start_ms=1000, end_ms=1000)
+
+    heard = by_label(fuser.fuse([make_evidence(CAR, cues=cues)]))["cat"]
+    assert (heard.without_visual, heard.without_audio) == (None, pytest.approx(0.25))
+    assert heard.evidence == Evidence(modality="audio", start_ms=1500, end_ms=3000)
+
+    alone = by_label(fuser.fuse([make_evidence(CATS)]))["cat"]
+    assert (alone.score, alone.without_visual) == (0.75, 0.0)
+
+
+def test_a_sound_speaks_for_what_it_is_called(
+    make_fuser: MakeFuser, make_evidence: MakeEvidence
+) -> None:
+    bark = SoundEvent(start_ms=3000, end_ms=5000, label="A dog barking", score=0.5)
+    evidence = dataclasses.replace(make_evidence(CATS), sounds=(bark,))
+    tags = by_label(make_fuser(sound_weight=1.0, tag_threshold=0.1).fuse([evidence]))
+    # Half of it lies in the shot, and a retriever may be seen.
+    assert (tags["dog"].visual_score, tags["dog"].sound_score) == (0.125, 0.25)
+    assert (tags["dog"].without_visual, tags["dog"].without_sound) == (0.25, 0.125)
+    assert tags["dog"].evidence == Evidence(modality="sound", start_ms=3000, end_ms=5000)
+    assert tags["cat"].sound_score is None
+    assert "dog" not in by_label(make_fuser(sound_weight=0.0).fuse([evidence]))
 
 
 def test_words_alone_make_tags(
@@ -217,6 +254,7 @@ def test_a_model_with_its_own_text_tower_needs_no_class_names(
     evidence = ShotEvidence(
         shot=Shot(shot_index=0, start_ms=0, end_ms=0),
         pictures=(ImageFeatures(embedding=embed(["volcano"])[0], class_scores=None),),
+        picture_ms=(0,),
         cues=(),
         cue_vectors=np.zeros((0, 0), dtype=np.float32),
     )
@@ -252,7 +290,7 @@ def test_params_survive_json() -> None:
         ({"audio_weight": float("nan")}, "audio_weight is nan"),
         ({"max_tags_per_shot": 0}, "give at least 1"),
         ({"taxonomy": "iab"}, 'no taxonomy called "iab"'),
-        ({"label_set_name": "mediaweave"}, "other than the taxonomy's"),
+        ({"label_set_name": "mediaweave"}, "a name other than mediaweave and safety"),
     ],
 )
 def test_params_out_of_bounds_are_refused(changed: dict[str, object], complaint: str) -> None:

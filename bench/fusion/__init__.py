@@ -1,0 +1,1 @@
+"""Trained fusion on AV-MNIST pairs: degraded pictures of digits, and digits spoken in noise."""
