@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 DEMO := demo-data
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test test-faults storm lint format bench bench-queue clean
+.PHONY: help install dev demo test conformance test-faults storm lint \
+  format bench bench-queue bench-fetch bench-infer bench-split bench-shots bench-fusion fuzz-split clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -35,9 +36,12 @@ $(VENV)/dev: $(VENV)/installed
 demo: install ## the main job on sample media: a bucket in, SQL out
 	@$(BIN)/python -m workers.demo $(DEMO)
 
-test: dev ## everything that proves it, on private servers; the first run fetches packages
+test: dev ## everything that proves it, on private servers, by JOBS=2; the first run fetches packages
 	@$(BIN)/python -m workers.demo.media $(DEMO)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(or $(JOBS),2) --dist loadfile $(PYTEST_ARGS)
+
+conformance: dev ## splitting, on media of known content: MEDIA=folder, ../shared/media, or its own
+	$(if $(MEDIA),MEDIAWEAVE_TEST_MEDIA=$(MEDIA)) $(BIN)/python -m pytest tests/conformance $(PYTEST_ARGS)
 
 test-faults: dev ## everything is killed, cut, wiped and filled, on real servers
 	@$(BIN)/python -m workers.demo.media $(DEMO)
@@ -47,6 +51,10 @@ storm: dev ## a fault every few seconds, for STORM_SECONDS over STORM_ASSETS; ST
 	@$(BIN)/python -m workers.demo.media $(DEMO)
 	STORM_ASSETS=$(or $(STORM_ASSETS),300) STORM_SECONDS=$(or $(STORM_SECONDS),300) STORM_SEED=$(STORM_SEED) \
 	  $(BIN)/python -m pytest tests/faults/test_storm.py -s $(PYTEST_ARGS)
+
+fuzz-split: dev ## CASES=2000 damaged files are split, by SEED, from START, by JOBS; REPLAY=file runs one again
+	@PYTHONPATH=.:tests $(BIN)/python -m bench.fuzz_split $(if $(REPLAY),--replay $(REPLAY),--cases $(or $(CASES),2000) \
+	  --seed $(or $(SEED),1) --start $(or $(START),0) --jobs $(or $(JOBS),2))
 
 lint: dev ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
@@ -64,6 +72,25 @@ bench: dev ## what the main job costs beside decoder and models; JSON=path write
 
 bench-queue: dev ## the machinery beside bare Celery, COPY and itself when idle; JSON=path writes the figures
 	@PYTHONPATH=.:tests $(BIN)/python -m bench.queue $(if $(JSON),--json $(JSON))
+
+bench-fetch: dev ## one stream from S3 against ranges, far away and near; JSON=path writes the figures
+	@PYTHONPATH=.:tests $(BIN)/python -m bench.fetch $(if $(JSON),--json $(JSON))
+
+bench-infer: dev ## the model runtime beside the bare models; DEVICE=cuda:0, ROUNDS=3, JSON=path
+	@$(BIN)/python -m bench.infer $(if $(DEVICE),--device $(DEVICE)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+	  $(if $(JSON),--json $(JSON))
+
+bench-shots: dev ## shots found and CPU spent beside PySceneDetect's detectors; JSON=path writes the figures
+	@$(BIN)/python -m workers.demo.media $(DEMO)
+	@$(BIN)/python -m bench.shots $(DEMO)/samples $(if $(JSON),--json $(JSON))
+
+bench-split: dev ## splitting beside decoding: CPU, memory, ranges, fast mode; PEERS=1, ROUNDS=3, ONLY=cost, JSON=path
+	@$(BIN)/python -m bench.split $(DEMO) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY)) \
+	  $(if $(PEERS),--peers) $(if $(JSON),--json $(JSON))
+
+bench-fusion: dev ## every fuser trained on pairs of picture and sound; SEEDS=5, ONLY=dev, DATA=folder, JOBS=2, JSON=path
+	@$(BIN)/python -m bench.fusion $(if $(DATA),--data $(DATA)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(ONLY),--only $(ONLY)) \
+	  $(if $(JOBS),--jobs $(JOBS)) $(if $(JSON),--json $(JSON))
 
 clean: ## remove the environment and the demo's data
 	rm -rf $(VENV) $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

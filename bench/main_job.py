@@ -77,7 +77,9 @@ def measure(source: str, data_dir: Path) -> Figures:
     runtime = Runtime(settings)
     ensure_schema(runtime.database)
     profile = profile_named(settings.profile, settings)
-    batchers = [runtime.models.batcher(name) for name in sorted(set(profile.models.values()))]
+    for name in profile.models.values():
+        with runtime.models.use(name):
+            pass
     loading = sum(cost.cpu_seconds for cost in runtime.models.load_costs.values())
 
     with WorkerHost(runtime) as host, JobDisplay() as display:
@@ -87,7 +89,7 @@ def measure(source: str, data_dir: Path) -> Figures:
         job, wall = cpu_seconds() - before, time.monotonic() - started
     if status.state != "done":
         sys.exit(f"the job ended as {status.state}: its figures mean nothing")
-    models = sum(batcher.stats.cpu_seconds for batcher in batchers)
+    models = sum(stats.cpu_seconds for stats in runtime.models.stats.values())
     with runtime.database.reading() as connection:
         minutes = float(connection.execute(text(MEDIA_MINUTES)).scalar_one() or 0)
         rows = connection.execute(text(STAGE_SECONDS)).mappings().all()

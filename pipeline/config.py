@@ -32,6 +32,8 @@ class S3Options(BaseModel):
     connect_timeout_seconds: float = Field(5, gt=0)
     read_timeout_seconds: float = Field(30, gt=0)
     max_attempts: int = Field(4, ge=1)
+    range_bytes: int = Field(16 << 20, ge=1 << 20)
+    range_connections: int = Field(4, ge=1, le=64)
 
 
 class MediaOptions(BaseModel):
@@ -45,13 +47,16 @@ class MediaOptions(BaseModel):
     max_pixels: int = Field(100_000_000, gt=0)
     max_duration_seconds: int = Field(12 * 3600, gt=0)
     max_file_bytes: int = Field(100 << 30, gt=0)
+    #: Whether a CUDA device decodes video where there is one.
+    hardware_decoding: bool = True
 
 
 class ModelOptions(BaseModel):
     """A model of the user's own, or another revision or copy of a known one of that name.
 
-    ``implementation``: image-text, image-text-labels, caption, speech or sentence. ``path``: a
-    folder, or a hub repository (which then needs its ``revision``).
+    ``implementation``: image-text, image-text-labels, caption, vlm-caption, question, vlm-question,
+    speech, sentence, audio-classes, audio-text, audio-text-labels or fuser. ``path``: a folder, or
+    a hub repository (which then needs its ``revision``).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -151,6 +156,11 @@ class Settings(BaseSettings):
     #: Stage runs worked on at once by one process.
     concurrency: int = Field(default_factory=lambda: max(2, os.cpu_count() or 1), ge=1)
     threads_per_model: int = Field(1, ge=1)
+    #: What the weights of the models of one process may take together, on its device; those unused
+    #: for longest are unloaded for others. ``None``: no model is ever unloaded.
+    model_memory_bytes: int | None = Field(None, ge=1)
+    #: How long a batch that is not full waits for items of other assets.
+    batch_wait_seconds: float = Field(0.005, ge=0, le=10)
     #: Where models keep what they derive from their weights; ``None``: the user's cache folder.
     cache_dir: Path | None = None
     #: Whether models that are not on this machine may be fetched from a hub.
@@ -192,6 +202,11 @@ class Settings(BaseSettings):
     @property
     def scratch_path(self) -> Path:
         return (self.scratch_dir or self.data_dir / "scratch").absolute()
+
+    @property
+    def fusers_path(self) -> Path:
+        """Where trained fusers are kept: a folder for each name, in it one for each revision."""
+        return self.data_dir.absolute() / "fusers"
 
     @classmethod
     def settings_customise_sources(

@@ -144,6 +144,20 @@ def finish_job(database: Database, assets: int) -> None:
             tables.caption,
             [_row(asset, 3, **span, text="a cat", language="en") for asset in numbers],
         )
+        made_of = [{"stage_run_id": 10 * asset + 1, "asset_id": asset} for asset in numbers]
+        write(tables.stretch, [{**row, "kind": "black", **span} for row in made_of])
+        write(tables.sound, [{**row, "stream_index": 1} for row in made_of])
+        write(tables.sound_event, [{**row, "label_id": 1, **span, "score": 0.5} for row in made_of])
+        write(
+            tables.cue_source,
+            [
+                {
+                    **row, "source_index": 0, "format": "srt", "is_default": True,
+                    "is_forced": False, "is_bitmap": False, "cue_count": 1, "broken_count": 0,
+                }
+                for row in made_of
+            ],
+        )  # fmt: skip
         write(
             tables.cue,
             [

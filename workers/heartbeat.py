@@ -45,19 +45,24 @@ class Heartbeat:
 
     def ready(self) -> None:
         """The first beat: from now on silence means that this process hangs."""
+        # Here, not in the thread: it might hang before that ever runs.
+        self._beat()
         self._thread.start()
 
     def _run(self) -> None:
         while True:
-            try:
-                os.write(self._pipe, _BEAT)
-            except BlockingIOError:
-                pass
-            except BrokenPipeError:
-                # It died before die_with_parent took hold: nobody would ever replace us.
-                log.warning("supervisor_gone")
-                os._exit(EXIT_REPLACE)
             time.sleep(self._interval_seconds)
+            self._beat()
+
+    def _beat(self) -> None:
+        try:
+            os.write(self._pipe, _BEAT)
+        except BlockingIOError:
+            pass
+        except BrokenPipeError:
+            # It died before die_with_parent took hold: nobody would ever replace us.
+            log.warning("supervisor_gone")
+            os._exit(EXIT_REPLACE)
 
 
 class Stages(Protocol):

@@ -9,27 +9,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
+from bench.figures import Figure, show
 from bench.queue import growth, latency, throughput, writing
 from bench.queue.backlog import Backlogs
-from bench.queue.figures import Figure
 from bench.queue.site import TESTS, note, servers_running
 from pipeline.telemetry import configure_logging
 
 NAMES = ("throughput", "growth", "latency", "writing")
-
-
-def show(figures: list[Figure], console: Console) -> None:
-    table = Table("figure", "asked", "seen", "met")
-    for figure in figures:
-        table.add_row(
-            figure.name, figure.asked, f"{figure.seen:.2f}", "yes" if figure.met else "NO"
-        )
-    console.print(table)
-    for figure in figures:
-        for line in figure.notes:
-            console.print(f"{figure.name}: {line}", markup=False)
 
 
 def main() -> None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from statistics import median
 
+from bench.figures import Figure
 from bench.queue.backlog import Backlog, Backlogs
-from bench.queue.figures import Figure
 from bench.queue.site import Crew, Site, ended_at, note, succeeded, wait_until
 
 ROUNDS = 3

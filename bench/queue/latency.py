@@ -7,8 +7,8 @@ from statistics import median, quantiles
 
 from sqlalchemy import select, text
 
+from bench.figures import Figure
 from bench.queue.backlog import Backlogs, add_job
-from bench.queue.figures import Figure
 from bench.queue.site import PROCESSES, Crew, Site, note, succeeded, wait_until
 from pipeline.db.engine import Database
 from schemas.tables import job

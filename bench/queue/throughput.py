@@ -2,9 +2,9 @@
 
 from statistics import median
 
+from bench.figures import Figure
 from bench.queue.backlog import add_job, settle
 from bench.queue.bare import NOTHING, QUEUE, bare_app, ends_of
-from bench.queue.figures import Figure
 from bench.queue.site import (
     PROCESSES,
     SLOTS,

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 from sqlalchemy import insert, text
 
-from bench.queue.figures import Figure
+from bench.figures import Figure
 from bench.queue.site import Site, note
 from bench.queue.stages import chain
 from pipeline.config import Settings

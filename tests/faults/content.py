@@ -16,6 +16,7 @@ RESULTS = (
     tables.cue,
     tables.tag,
     tables.classification,
+    tables.sound_event,
     tables.caption,
     tables.embedding,
     tables.artifact,

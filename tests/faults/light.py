@@ -24,6 +24,7 @@ from schemas.records import (
     FloatArray,
     Keyframe,
     Shot,
+    SoundEvent,
     Tag,
 )
 
@@ -164,6 +165,32 @@ def _speech(inputs: StageInputs, digest: Digest) -> StageOutput:
     return StageOutput(records={"cues": [cue]})
 
 
+def _safety(inputs: StageInputs, digest: Digest) -> StageOutput:
+    frames = inputs.keyframes()
+    return StageOutput(
+        records={
+            "classifications": [
+                Classification(
+                    shot_index=frame.shot_index,
+                    taxonomy="light-safety",
+                    class_name=LABELS[digest.number(len(LABELS), inputs.image(frame).tobytes())],
+                    score=0.5,
+                )
+                for frame in frames
+            ]
+        }
+    )
+
+
+def _sound(inputs: StageInputs, digest: Digest) -> StageOutput:
+    samples = inputs.audio()
+    heard = b"" if samples is None else samples.tobytes()
+    label = LABELS[digest.number(len(LABELS), heard)]
+    event = SoundEvent(start_ms=0, end_ms=100, label=label, score=0.5)
+    features = {"scores": digest.vector(heard)}
+    return StageOutput(records={"sound_events": [event]}, arrays={"sound_features": features})
+
+
 def _text(inputs: StageInputs, digest: Digest) -> StageOutput:
     vectors = [digest.vector(cue) for cue in inputs.cues()]
     return StageOutput(arrays={"cue_vectors": {"vectors": np.stack(vectors)} if vectors else {}})
@@ -205,7 +232,7 @@ def _fuse(inputs: StageInputs, digest: Digest) -> StageOutput:
 
 
 def _caption(inputs: StageInputs, digest: Digest) -> StageOutput:
-    digest = digest.of(inputs.tags(), inputs.cues(), inputs.keyframes())
+    digest = digest.of(inputs.tags(), inputs.cues())
     return StageOutput(
         records={
             "captions": [
@@ -226,7 +253,9 @@ _MAKERS: dict[str, Callable[[StageInputs, Digest], StageOutput]] = {
     "split": _split,
     "vision": _vision,
     "ocr": _ocr,
+    "safety": _safety,
     "speech": _speech,
+    "sound": _sound,
     "text": _text,
     "fuse": _fuse,
     "caption": _caption,

@@ -1,48 +1,19 @@
 """Disks that are full: in scratch, and where the artifacts are."""
 
-import os
-import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from faults.content import Content
 from faults.processes import until
 from faults.world import World
-
-
-class SmallDisk:
-    """A file system of its own that a test fills up and empties."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._ballast = folder / "ballast"
-
-    def fill(self) -> None:
-        with suppress(OSError), self._ballast.open("ab", buffering=0) as file:
-            while True:
-                file.write(bytes(4096))
-
-    def free(self) -> None:
-        self._ballast.unlink()
+from small_disk import SmallDisk, small_disk
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["/bin/mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
-    done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = f"a small disk cannot be mounted: {done.stderr.strip()}; run the tests as root"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    try:
-        yield SmallDisk(folder)
-    finally:
-        subprocess.run(["/bin/umount", "--lazy", str(folder)], check=True)
+    with small_disk(tmp_path / "disk") as made:
+        yield made
 
 
 @pytest.mark.parametrize(

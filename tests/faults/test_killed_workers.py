@@ -9,7 +9,10 @@ from faults.content import Content
 from faults.injection import Fault, Point
 from faults.world import World
 
-STAGES = ("expand", "ingest", "split", "vision", "ocr", "speech", "text", "fuse", "caption")
+STAGES = (
+    "expand", "ingest", "split", "vision", "safety", "ocr", "speech", "sound", "text", "fuse",
+    "caption",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(

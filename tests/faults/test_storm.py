@@ -30,7 +30,10 @@ ASSETS = int(os.environ.get("STORM_ASSETS", "40"))
 SECONDS = float(os.environ.get("STORM_SECONDS", "40"))
 #: Between two faults.
 PAUSE_SECONDS = (0.5, 3.0)
-STAGES = ("expand", "ingest", "split", "vision", "ocr", "speech", "text", "fuse", "caption")
+STAGES = (
+    "expand", "ingest", "split", "vision", "safety", "ocr", "speech", "sound", "text", "fuse",
+    "caption",
+)  # fmt: skip
 
 
 class Storm:

@@ -8,6 +8,8 @@ from faults.injection import Fault
 from faults.processes import until
 from faults.world import World
 
+from pipeline.plan.graph import STAGES
+
 
 def test_a_worker_of_the_previous_version_that_finishes_after_an_upgrade(
     cluster: World, media: Path, expected: Content
@@ -25,10 +27,13 @@ def test_a_worker_of_the_previous_version_that_finishes_after_an_upgrade(
     assert previous.popen.wait(60) == 0
     cluster.check(expected, outdated=True)
     versions = cluster.sql(
-        "SELECT DISTINCT code_version FROM stage_run r JOIN head h ON h.stage_run_id = r.id "
-        "WHERE r.stage IN ('split', 'fuse')"
+        "SELECT DISTINCT r.stage, r.code_version FROM stage_run r "
+        "JOIN head h ON h.stage_run_id = r.id "
+        "WHERE r.stage IN ('split', 'fuse') ORDER BY r.stage"
     )
-    assert versions == [{"code_version": 1}]
+    assert versions == [
+        {"stage": stage, "code_version": STAGES[stage].code_version} for stage in ("fuse", "split")
+    ]
 
 
 @pytest.mark.parametrize("broker", ["redis"], indirect=True)

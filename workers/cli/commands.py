@@ -11,10 +11,13 @@ from pipeline.db.engine import open_database
 from pipeline.db.migrate import ensure_schema, upgrade
 from pipeline.telemetry import configure_logging
 from workers.cli import EXIT_FAILED
+from workers.cli.ask import ask
 from workers.cli.clean import clean
 from workers.cli.dead_letters import dead_letters_app
 from workers.cli.events import events_app
 from workers.cli.jobs import jobs_app, retry_failed
+from workers.cli.match import match
+from workers.cli.models import models
 from workers.cli.options import (
     DatabaseOption,
     JsonOption,
@@ -32,6 +35,7 @@ from workers.cli.options import (
 from workers.cli.report import print_asset, print_rows
 from workers.cli.schedules import schedules_app
 from workers.cli.sweep import sweep
+from workers.cli.train import evaluate, train
 from workers.supervisor import HEARTBEAT_OPTION
 
 app = typer.Typer(
@@ -205,16 +209,14 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show what was found in assets: shots, tags, classes, captions and text."""
-    from pipeline.storage.local import normalise_uri
+    from pipeline.runner.named_assets import assets_named
 
     opened = open_existing(load_settings(database=database))
     found: list[dict[str, Any]] = []
     missing = []
     with opened.reading() as connection:
         for given in assets:
-            ids = queries.find_assets(connection, given)
-            uri = given if ids else normalise_uri(given)
-            ids = ids or queries.find_assets(connection, uri)
+            ids, uri = assets_named(connection, given)
             if ids:
                 found += [queries.asset_details(connection, asset_id) for asset_id in ids]
                 continue
@@ -300,5 +302,10 @@ def database_upgrade(database: DatabaseOption = None) -> None:
     print(f"{opened.display_url} is up to date")
 
 
+app.command()(ask)
+app.command()(train)
+app.command()(evaluate)
+app.command()(match)
 app.command()(sweep)
 app.command()(clean)
+app.command()(models)

@@ -3,18 +3,22 @@
 import platform
 import shutil
 import sys
+import sysconfig
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
 
+import pipeline
 from pipeline.config import Settings
 from pipeline.db.engine import check_connection, open_database
 from pipeline.db.migrate import current_revision, latest_revision
 from pipeline.errors import ConfigurationError, PipelineError
-from pipeline.media import find_ffmpeg
+from pipeline.media import check_sandbox, find_ffmpeg
+from pipeline.media.landlock import ABI_WITH_SCOPES
 from pipeline.models.registry import create
 from pipeline.plan.profiles import model_entry, profile_named
 from pipeline.storage.local import SCHEME as LOCAL_SCHEME
@@ -28,6 +32,8 @@ PACKAGES = (
     "celery", "kombu", "torch", "transformers", "opencv-python-headless", "ffmpeg-python",
     "sqlalchemy", "boto3",
 )  # fmt: skip
+
+_OWN_SOURCES = Path(pipeline.__file__).parent
 
 MARKS = {"good": "[green]ok[/]   ", "note": "[yellow]note[/] ", "wrong": "[red]wrong[/]"}
 
@@ -52,6 +58,7 @@ def examine(settings: Settings, sources: Sequence[str]) -> list[Finding]:
         ),
         *(_package(name) for name in PACKAGES),
         _tried("ffmpeg", lambda: str(find_ffmpeg())),
+        sandbox_finding(),
         _device(settings),
         *_models(settings),
         _tried("database", lambda: _database(settings)),
@@ -82,6 +89,41 @@ def _package(name: str) -> Finding:
         if name == "opencv-python-headless":
             return _package("opencv-python")
         return Finding(what=name, level="wrong", text=f"not installed: pip install {name}")
+
+
+def sandbox_finding() -> Finding:
+    """What keeps hostile media from network, files and memory, tried in a child."""
+    what = "media sandbox"
+    try:
+        state = check_sandbox()
+    except PipelineError as error:
+        return Finding(what=what, level="wrong", text=str(error))
+    in_force = ["seccomp"] * state.seccomp
+    in_force += [f"Landlock (ABI {state.landlock_abi})"] * bool(state.landlock_abi)
+    in_force += ["limits"] * state.limits
+    lacks = []
+    if not state.seccomp:
+        lacks.append("no seccomp here, so a file that takes over its decoder reaches the network")
+    if not state.landlock_abi:
+        lacks.append(
+            "no Landlock here (Linux 5.13 or newer, not forbidden by the container runtime), so "
+            "such a file reads whatever this user may read, secrets in the environment of its "
+            "processes too, and ends other processes of this user"
+        )
+    elif state.landlock_abi < ABI_WITH_SCOPES:
+        lacks.append(
+            "this Landlock holds no signals (Linux 6.12 or newer does), so such a file ends other "
+            "processes of this user"
+        )
+    if not state.limits:
+        lacks.append("limits cannot be set here, so such a file takes all memory")
+    if state.uncompiled:
+        lacks.append(
+            f"{state.uncompiled} modules are compiled anew for every file: type "
+            f"{sys.executable} -m compileall -q {sysconfig.get_path('purelib')} {_OWN_SOURCES}"
+        )
+    text = "; ".join([", ".join(in_force) or "nothing is in force", *lacks])
+    return Finding(what=what, level="note" if lacks else "good", text=text)
 
 
 def _device(settings: Settings) -> Finding:

@@ -21,13 +21,16 @@ from rich.progress import (
 
 from pipeline.plan.graph import INGEST, STAGES
 
+#: All ranges of long videos together.
+SCAN = "scan"
+_SHOWN = (INGEST, SCAN, *STAGES)
 #: Plain lines are written no more often than this, unless the job is over.
 LINE_EVERY_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobStatus:
-    """A look at a job. ``stages``: (stage, state) → stage runs of this job."""
+    """A look at a job. ``stages``: (stage, or :data:`SCAN`, state) → stage runs of this job."""
 
     state: str
     items: Mapping[str, int]
@@ -106,7 +109,7 @@ class JobDisplay(AbstractContextManager["JobDisplay"]):
         if not self._live:
             self._line(self._plain(status), force=status.state not in ("expanding", "running"))
             return
-        for stage in (INGEST, *STAGES):
+        for stage in _SHOWN:
             succeeded, failed, total = status.stage_counts(stage)
             if total:
                 self._set(stage, succeeded + failed, total, f"{failed} failed" if failed else "")
@@ -124,7 +127,7 @@ class JobDisplay(AbstractContextManager["JobDisplay"]):
         parts = [f"assets {status.done + status.failed}/{status.total}"]
         if status.failed:
             parts.append(f"{status.failed} failed")
-        for stage in (INGEST, *STAGES):
+        for stage in _SHOWN:
             succeeded, failed, total = status.stage_counts(stage)
             if total:
                 parts.append(f"{stage} {succeeded + failed}/{total}")

@@ -28,7 +28,7 @@ def clock(milliseconds: int) -> str:
 
 
 def print_asset(details: Mapping[str, Any]) -> None:
-    """One asset: its shots with tags, class and caption, then its text."""
+    """One asset: its shots with tags, class and caption, then its text and sounds."""
     console = Console(highlight=False)
     console.rule(f"[bold]{escape(str(details['uri']))}", align="left")
     console.print(_facts(details))
@@ -42,6 +42,7 @@ def print_asset(details: Mapping[str, Any]) -> None:
             console.print(f"[cyan]shot {shot['shot_index']}[/]  {span}")
         _print_shot(of_shot, console)
     _print_cues(details["cues"], console)
+    _print_sounds(details["sound_events"], console)
     for row in details["stage_runs"]:
         if row["state"] == "failed" and details["status"] == "failed":
             console.print(f"[red]{row['stage']} failed[/]: {escape(row['error_text'])}")
@@ -74,6 +75,14 @@ def _print_cues(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
             language = f" [{row['language']}]" if row["language"] else ""
             text = row["text"].replace("\n", " / ")
             console.print(f"  {clock(row['start_ms'])}{escape(language)}  {escape(text)}")
+
+
+def _print_sounds(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
+    if rows:
+        console.print("[cyan]heard[/]")
+    for row in rows:
+        span = f"{clock(row['start_ms'])} – {clock(row['end_ms'])}"
+        console.print(f"  {span}  {escape(row['label'])} {row['score']:.2f}")
 
 
 def _facts(details: Mapping[str, Any]) -> str:

@@ -11,8 +11,9 @@ from pipeline.db.engine import Database
 from pipeline.db.status import items_by_kind, steps_of_open_items
 from pipeline.errors import DatabaseUnavailableError
 from pipeline.plan.graph import STAGES, stages_for
+from pipeline.stages import scan
 from schemas.tables import job
-from workers.cli.progress import JobDisplay, JobStatus
+from workers.cli.progress import SCAN, JobDisplay, JobStatus
 
 POLL_SECONDS = 0.5
 
@@ -24,6 +25,9 @@ def job_status(database: Database, job_id: int) -> JobStatus:
         kinds = items_by_kind(connection, job_id)
         stages = jobs.counts_by_stage(connection, job_id)
         steps_done = steps_of_open_items(connection, job_id)
+    shown: Counter[tuple[str, str]] = Counter()
+    for (stage, run_state), count in stages.items():
+        shown[SCAN if stage in scan.SPECS else stage, run_state] += count
     items: Counter[str] = Counter()
     expected = 0
     for item_state, kind, has_audio, count in kinds:
@@ -36,7 +40,12 @@ def job_status(database: Database, job_id: int) -> JobStatus:
         if item_state in ("done", "failed", "cancelled"):
             steps_done += steps * count
     return JobStatus(
-        state=state, items=items, stages=stages, steps_done=steps_done, steps_expected=expected
+        state=state,
+        items=items,
+        stages=shown,
+        # Ranges of long videos are steps that nobody expected.
+        steps_done=min(steps_done, expected),
+        steps_expected=expected,
     )
 
 

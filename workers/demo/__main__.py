@@ -1,5 +1,6 @@
 """``make demo``: a bucket in, SQL out."""
 
+import json
 import os
 import shlex
 import subprocess
@@ -10,7 +11,7 @@ from sqlalchemy import text
 
 from pipeline.db.engine import open_database
 from pipeline.errors import PipelineError
-from workers.demo.media import build_demo_media
+from workers.demo.media import PROFILES, build_demo_media
 from workers.demo.server import BUCKET, bucket_server, use_private_server_only
 
 QUERIES = {
@@ -42,6 +43,7 @@ def main() -> int:
             "MEDIAWEAVE_DATABASE": _database_url(data_dir),
             "MEDIAWEAVE_ARTIFACTS": str(data_dir / "artifacts"),
             "MEDIAWEAVE_BROKER": "memory://",
+            "MEDIAWEAVE_PROFILES": json.dumps(PROFILES),
         }
         print(f"$ mediaweave run s3://{BUCKET}", flush=True)
         code = _mediaweave(["run", f"s3://{BUCKET}"], environment)

@@ -5,6 +5,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import PipelineError
 from workers.demo.film import FilmShot, Subtitle, SubtitleTrack, make_film, to_srt
@@ -47,6 +48,11 @@ SILENT_TRACKS = (
 )
 SILENT_SIDECAR = (Subtitle(start_ms=2100, end_ms=4900, text="Ein Motorrad, geparkt"),)
 SILENT_NAME = "Café trailer + extras"
+#: The settings' profiles: the film is listened to though it has subtitles, to show both.
+PROFILES: dict[str, Any] = {
+    name: {"extends": name, "parameters": {"speech": {"when": "always"}}}
+    for name in ("offline", "hub")
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

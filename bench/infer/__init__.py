@@ -1,0 +1,1 @@
+"""What the model runtime adds to the models themselves: ``make bench-infer``."""
