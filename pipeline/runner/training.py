@@ -3,10 +3,13 @@
 import hashlib
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from filelock import FileLock, Timeout
 
 from pipeline.errors import ConfigurationError
 from pipeline.fusion.neural import checkpoint
@@ -111,7 +114,8 @@ def train_fuser(
     the teacher. ``share``: of the parameters that the fuser would have, such as 0.25.
 
     Raises:
-        ConfigurationError: the name, labels, options or teacher do not fit.
+        ConfigurationError: the name, labels, options or teacher do not fit, or a fuser of this name
+            is being trained.
     """
     if not _NAME.fullmatch(name):
         raise ConfigurationError(
@@ -129,24 +133,26 @@ def train_fuser(
         f"{config.to_json()}{options.to_json()}{data_digest(data, split)}{taught_by}".encode()
     ).hexdigest()
     begun = home / f".training-{mark[:12]}"
-    # Whoever stopped it while the checkpoint was written, or before it had its place, gets it anew.
-    (begun / CONFIG_NAME).unlink(missing_ok=True)
-    trained = train(
-        config,
-        data,
-        options,
-        begun,
-        split=split,
-        teacher=teacher,
-        on_progress=on_progress,
-        device=runtime.settings.device,
-    )
-    folder = home / trained.digest[:12]
-    is_new = not folder.exists()
-    if is_new:
-        begun.rename(folder)
-    else:
-        shutil.rmtree(begun)
+    with _alone(home, name):
+        # Whoever stopped it while the checkpoint was written, or before it had its place, gets it
+        # anew.
+        (begun / CONFIG_NAME).unlink(missing_ok=True)
+        trained = train(
+            config,
+            data,
+            options,
+            begun,
+            split=split,
+            teacher=teacher,
+            on_progress=on_progress,
+            device=runtime.settings.device,
+        )
+        folder = home / trained.digest[:12]
+        is_new = not folder.exists()
+        if is_new:
+            begun.rename(folder)
+        else:
+            shutil.rmtree(begun)
     entry = from_settings(name, implementation="fuser", path=str(folder), licence=data.licence)
     with runtime.database.transaction() as connection:
         register_models(connection, [entry.info])
@@ -184,6 +190,28 @@ def rows_of(split: Split, part: Literal["test", "validation", "all"]) -> Sequenc
     if part == "all":
         return sorted((*split.train, *split.validation, *split.test))
     return split.test if part == "test" else split.validation
+
+
+@contextmanager
+def _alone(home: Path, name: str) -> Iterator[None]:
+    """Hold the folder of a fuser; a process that ends gives it back however it ends."""
+    lock = FileLock(home.parent / f".{name}.lock", blocking=False)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise ConfigurationError(
+            f"another training of {name} is under way: wait until it ends, or give --name another"
+        ) from error
+    except OSError as error:
+        raise ConfigurationError(
+            f"the fuser cannot be kept in {home} ({error.strerror}); set MEDIAWEAVE_DATA_DIR to a "
+            "folder that can be written"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _names(found: object) -> tuple[str, ...]:

@@ -43,6 +43,20 @@ def test_stopped_after_the_checkpoint_was_written(
     assert [path.name for path in made.folder.parent.iterdir()] == [made.folder.name]
 
 
+def test_one_training_at_a_time_for_a_name(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ("mine", small_config(), xor_set(40), TrainOptions(epochs=1))
+
+    def train_beside(*arguments: Any, **named: Any) -> Result:
+        with pytest.raises(ConfigurationError, match="another training of mine is under way"):
+            training.train_fuser(runtime, *given)
+        return train(*arguments, **named)
+
+    monkeypatch.setattr(training, "train", train_beside)
+    assert training.train_fuser(runtime, *given).is_new
+
+
 @pytest.mark.parametrize("name", ["safety", "mediaweave", "../up"])
 def test_names_that_are_taken(runtime: Runtime, name: str) -> None:
     with pytest.raises(ConfigurationError, match="cannot be the name of a fuser"):
