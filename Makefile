@@ -88,9 +88,9 @@ bench-split: dev ## splitting beside decoding: CPU, memory, ranges, fast mode; P
 	@$(BIN)/python -m bench.split $(DEMO) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY)) \
 	  $(if $(PEERS),--peers) $(if $(JSON),--json $(JSON))
 
-bench-fusion: dev ## every fuser trained on pairs of picture and sound; SEEDS=5, ONLY=dev, DATA=folder, JOBS=2, JSON=path
+bench-fusion: dev ## every fuser trained on pairs of picture and sound; SEEDS=5, ONLY=dev, DATA=folder, JOBS=2, FOLDER=kept, JSON=path
 	@$(BIN)/python -m bench.fusion $(if $(DATA),--data $(DATA)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(ONLY),--only $(ONLY)) \
-	  $(if $(JOBS),--jobs $(JOBS)) $(if $(JSON),--json $(JSON))
+	  $(if $(JOBS),--jobs $(JOBS)) $(if $(FOLDER),--folder $(FOLDER)) $(if $(JSON),--json $(JSON))
 
 clean: ## remove the environment and the demo's data
 	rm -rf $(VENV) $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -11,13 +11,14 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
 from bench.figures import show
 from bench.fusion.data import CLEAN, DEV, MODALITIES, load_set
 from bench.fusion.promises import judge, mean_of, of, paired_tests
-from bench.fusion.trainings import FUSERS, TEACHER, Outcome, Training, run
+from bench.fusion.trainings import FUSERS, TEACHER, Outcome, Training, run, settings_digest
 from pipeline.errors import PipelineError
 
 PARTS = ("dev", "missing", "student", "clean")
@@ -101,8 +102,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", choices=PARTS)
     parser.add_argument("--jobs", type=int, default=2, help="trainings side by side")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="bfloat16")
+    # Without AMX, bfloat16 is emulated, ten times slower than float32.
+    precision = "bfloat16" if torch.cpu.get_capabilities().get("amx_bf16") else "float32"
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default=precision)
     parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="keep the trainings here; those of the same settings that are there are taken up",
+    )
     given = parser.parse_args()
     console = Console()
     parts = (given.only,) if given.only else PARTS
@@ -110,7 +118,7 @@ def main() -> None:
     try:
         sets = {name: load_set(given.data, name) for name in (DEV, CLEAN)}
         with tempfile.TemporaryDirectory(prefix="mediaweave-bench-") as name:
-            folder = Path(name)
+            folder = (given.folder or Path(name)) / settings_digest(given.precision)
             share = (folder, given.data, given.jobs, given.precision)
             outcomes = train_all(list(wanted(parts, given.seeds)), *share)
             if "student" in parts:
@@ -127,13 +135,14 @@ def main() -> None:
     for line in tests:
         console.print(line, markup=False)
     minutes = (time.monotonic() - begin) / 60
-    console.print(f"{len(outcomes)} trainings in {minutes:.0f} minutes")
+    console.print(f"{len(outcomes)} trainings in {minutes:.0f} minutes, in {given.precision}")
     if given.json:
         found = {
             "figures": [asdict(figure) for figure in figures],
             "paired_tests": tests,
             "trainings": [asdict(outcome) for outcome in outcomes],
             "minutes": minutes,
+            "precision": given.precision,
         }
         given.json.write_text(json.dumps(found, indent=2) + "\n")
 

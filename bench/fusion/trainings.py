@@ -1,20 +1,29 @@
 """What is trained, one training per call, so that processes can share the work."""
 
+import hashlib
+import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 
 from bench.fusion.data import CLEAN, DEV, MODALITIES, load_set
 from pipeline.fusion.neural import checkpoint
-from pipeline.fusion.neural.config import FuserConfig, FuserKind, ModalityConfig, TowerConfig
+from pipeline.fusion.neural.config import (
+    CONFIG_NAME,
+    FuserConfig,
+    FuserKind,
+    ModalityConfig,
+    TowerConfig,
+)
 from pipeline.training.data import Split, TrainingSet
 from pipeline.training.distill import smaller
 from pipeline.training.loop import train
 from pipeline.training.options import TowerAugment, TrainOptions
 
 FUSERS: tuple[FuserKind, ...] = ("late", "concat", "attention")
+CLASSES = tuple(str(digit) for digit in range(10))
 SHAPES = {"picture": (1, 28, 28), "sound": (1, 32, 32)}
 AUGMENT = {
     "picture": TowerAugment(shift=(2, 2)),
@@ -30,6 +39,7 @@ OPTIONS = {
 }
 STUDENT_SHARE = 0.25
 TEACHER = "attention"
+_KEPT = "outcome.json"
 #: Items of the test part that are timed with all contributions, and in all.
 _TIMED = 256
 
@@ -64,7 +74,7 @@ class Outcome:
     epochs: int
 
 
-def build_config(name: str, classes: tuple[str, ...]) -> FuserConfig:
+def build_config(name: str) -> FuserConfig:
     """Of a fuser, or of one modality alone."""
     names = (name,) if name in MODALITIES else MODALITIES
     return FuserConfig(
@@ -78,18 +88,31 @@ def build_config(name: str, classes: tuple[str, ...]) -> FuserConfig:
         width=128,
         depth=1,
         dropout=0.2 if name == "attention" else 0.1,
-        classes=classes,
+        classes=CLASSES,
         embedding_dimension=64,
     )
 
 
+def settings_digest(precision: str) -> str:
+    """Of everything that is chosen here: trainings of one digest can stand in for each other."""
+    configs = [build_config(name).to_json() for name in (*FUSERS, *MODALITIES)]
+    options = [replace(each, augment=AUGMENT).to_json() for each in OPTIONS.values()]
+    return hashlib.sha256(
+        json.dumps([configs, options, STUDENT_SHARE, TEACHER, precision]).encode()
+    ).hexdigest()[:12]
+
+
 def run(training: Training, folder: Path, source: Path, precision: str) -> Outcome:
-    """Train, measure and keep the checkpoint below ``folder``."""
+    """Train, measure and keep checkpoint and outcome below ``folder``; what is there already is
+    only read."""
+    own = folder / training.folder
+    kept = own / _KEPT
+    if kept.exists():
+        return Outcome(training=training, **json.loads(kept.read_text()))
     torch.set_num_threads(1)
     data, split = load_set(source, training.data)
     if training.name in MODALITIES:
         data = _only(data, training.name)
-    classes = tuple(str(digit) for digit in range(10))
     options = replace(
         OPTIONS[training.data],
         seed=training.seed,
@@ -105,16 +128,15 @@ def run(training: Training, folder: Path, source: Path, precision: str) -> Outco
         teacher = checkpoint.load(folder / replace(training, name=TEACHER).folder)
         config = smaller(teacher.config, STUDENT_SHARE)
     else:
-        config = build_config(training.name.removesuffix(" undropped"), classes)
+        config = build_config(training.name.removesuffix(" undropped"))
     if training.name.endswith("undropped"):
         options = replace(options, modality_dropout=0.0)
-    own = folder / training.folder
-    begin = time.monotonic()
+    # Stopped between checkpoint and outcome: made anew.
+    (own / CONFIG_NAME).unlink(missing_ok=True)
     result = train(config, data, options, own, split=split, teacher=teacher)
-    seconds = time.monotonic() - begin
     ms, ms_explained = _timed(own, data, split)
     report = result.report
-    return Outcome(
+    outcome = Outcome(
         training=training,
         accuracy=report.test["accuracy"].value,
         calibration_error=report.test["calibration_error"].value,
@@ -122,9 +144,12 @@ def run(training: Training, folder: Path, source: Path, precision: str) -> Outco
         parameters=report.parameters,
         ms=ms,
         ms_explained=ms_explained,
-        seconds=seconds,
+        seconds=sum(each.seconds for each in result.history),
         epochs=report.epochs,
     )
+    told = {name: value for name, value in asdict(outcome).items() if name != "training"}
+    kept.write_text(json.dumps(told))
+    return outcome
 
 
 def _kind(name: str) -> FuserKind:
