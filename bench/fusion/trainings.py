@@ -87,7 +87,7 @@ def build_config(name: str) -> FuserConfig:
         ),
         width=128,
         depth=1,
-        dropout=0.2 if name == "attention" else 0.1,
+        dropout=0.3 if name == "attention" else 0.1,
         classes=CLASSES,
         embedding_dimension=64,
     )
