@@ -149,10 +149,10 @@ def flat(colour: tuple[int, ...] | int, mode: str = "RGB") -> Image.Image:
     return Image.new(mode, (64, 48), colour)
 
 
-def two_colours() -> Image.Image:
+def two_colours(size: tuple[int, int] = (80, 40)) -> Image.Image:
     """Red, with a blue quarter at the top left."""
-    picture = Image.new("RGB", (80, 40), (255, 0, 0))
-    picture.paste((0, 0, 255), (0, 0, 40, 20))
+    picture = Image.new("RGB", size, (255, 0, 0))
+    picture.paste((0, 0, 255), (0, 0, size[0] // 2, size[1] // 2))
     return picture
 
 

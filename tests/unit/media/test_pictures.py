@@ -42,7 +42,7 @@ def only_keyframe(result: SplitResult) -> Image:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("suffix", ["png", "webp", "avif", "tif"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "avif", "tif"])
 def test_orientation_is_applied_once(
     tmp_path: Path, split: Splitter, limits: MediaLimits, suffix: str, orientation: int
 ) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from media_factory import make_sound, run_ffmpeg
+from picture_factory import two_colours
 from PIL import Image as PillowImage
 
 from pipeline.media import SplitParams, SplitResult, load_audio, load_image
@@ -39,13 +40,6 @@ def test_stereo_is_mixed(tmp_path: Path, split: Splitter) -> None:
     assert sorted(np.argsort(spectrum)[-2:].tolist()) == [300, 1000]
 
 
-def two_colours(size: tuple[int, int] = (80, 40)) -> PillowImage.Image:
-    """Red, with a blue quarter at the top left."""
-    picture = PillowImage.new("RGB", size, RED)
-    picture.paste(BLUE, (0, 0, size[0] // 2, size[1] // 2))
-    return picture
-
-
 def test_picture_is_one_shot_without_length(tmp_path: Path, split: Splitter) -> None:
     two_colours((2000, 1000)).save(tmp_path / "large.png")
 
@@ -60,33 +54,6 @@ def test_picture_is_one_shot_without_length(tmp_path: Path, split: Splitter) -> 
     assert picture[60, 120].tolist() == pytest.approx(BLUE, abs=8)
     assert picture[190, 380].tolist() == pytest.approx(RED, abs=8)
     assert result.audio_path is None
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied(tmp_path: Path, split: Splitter, orientation: int) -> None:
-    undo = {
-        2: PillowImage.Transpose.FLIP_LEFT_RIGHT,
-        3: PillowImage.Transpose.ROTATE_180,
-        4: PillowImage.Transpose.FLIP_TOP_BOTTOM,
-        5: PillowImage.Transpose.TRANSPOSE,
-        6: PillowImage.Transpose.ROTATE_90,
-        7: PillowImage.Transpose.TRANSVERSE,
-        8: PillowImage.Transpose.ROTATE_270,
-    }
-    stored = two_colours()
-    if orientation in undo:
-        stored = stored.transpose(undo[orientation])
-    exif = PillowImage.Exif()
-    exif[0x0112] = orientation
-    stored.save(tmp_path / "turned.jpg", quality=95, exif=exif)
-
-    (keyframe,) = split(tmp_path / "turned.jpg").keyframes
-
-    picture = load_image(keyframe.path)
-    assert picture.shape == (40, 80, 3)
-    assert picture[5, 5].tolist() == pytest.approx(BLUE, abs=12)
-    for row, column in ((5, 75), (35, 5), (35, 75)):
-        assert picture[row, column].tolist() == pytest.approx(RED, abs=12)
 
 
 def test_transparent_ground_becomes_white(tmp_path: Path, split: Splitter) -> None:
