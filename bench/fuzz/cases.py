@@ -1,5 +1,6 @@
 """One damaged file: how it is made, how it is run, and what is wrong with how it ended."""
 
+import functools
 import json
 import os
 import random
@@ -19,6 +20,7 @@ from pipeline.media import (
     SidecarFile,
     SplitParams,
     SplitResult,
+    check_sandbox,
     probe_media,
     split_media,
 )
@@ -57,7 +59,7 @@ class Verdict:
     faults: tuple[str, ...]
     seconds: float
     worker_pid: int
-    #: Of the process that called splitting, afterwards.
+    #: Of the process that called splitting, and of the one that its children are forked from, afterwards.
     resident_bytes: int
 
 
@@ -94,6 +96,7 @@ def run_case(case: Case, carrier: Path) -> Verdict:
         path, work_dir = folder / f"case{Path(case.name).suffix}", folder / "work"
         path.write_bytes(case.data)
         work_dir.mkdir()
+        _start_fork_server()
         descriptors, others = psutil.Process().num_fds(), set(psutil.Process().children())
         began = time.monotonic()
         result, error = _split(path, case, carrier, work_dir)
@@ -109,8 +112,16 @@ def run_case(case: Case, carrier: Path) -> Verdict:
             faults=tuple(faults),
             seconds=seconds,
             worker_pid=os.getpid(),
-            resident_bytes=psutil.Process().memory_info().rss,
+            resident_bytes=sum(
+                each.memory_info().rss for each in (psutil.Process(), *psutil.Process().children())
+            ),
         )
+
+
+@functools.cache
+def _start_fork_server() -> None:
+    """It stays from case to case."""
+    check_sandbox()
 
 
 def _split(

@@ -1,17 +1,17 @@
-"""The child process: one JSON request on standard input, one JSON reply on standard output.
+"""What a media child does: one JSON request on standard input, one JSON reply on standard output.
 
-Run as ``python -m pipeline.media.child`` by :mod:`pipeline.media.launcher`, never by hand. Nothing
-of the media is read before limits and sandbox are in force. Libraries are imported for the task at
-hand only: starting is what a short clip costs most.
+Forked from :mod:`pipeline.media.forkserver`, which has imported all of this before; nothing of the
+media is read before limits and sandbox are in force.
 """
 
 import errno
 import json
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
+
+import cv2
 
 from pipeline.errors import (
     ContractError,
@@ -19,12 +19,14 @@ from pipeline.errors import (
     PipelineError,
     ResourceExhaustedError,
 )
-from pipeline.media import bounds, sandbox
-from pipeline.media.confine import die_with_parent, exit_if_orphaned, set_rlimits
+from pipeline.media import bounds, pictures, probe, sandbox, scan, split
+from pipeline.media.confine import set_rlimits
 from pipeline.media.limits import MediaLimits
 from pipeline.media.params import SplitParams
+from pipeline.media.pictures import animation
 from pipeline.media.progress import Progress
 from pipeline.media.sandbox import Sandbox
+from pipeline.media.sniff import ANIMATED_FORMATS, reject_text, sniff_picture
 
 #: The media's name inside the child's directory: names as submitted are part of the attack.
 INPUT_NAME = "input"
@@ -34,9 +36,8 @@ _FULL = {errno.EFBIG, errno.ENOSPC, errno.EDQUOT}
 
 def main() -> None:
     """Read the request, confine this process, do the task, reply."""
-    die_with_parent()
-    request = json.load(sys.stdin)
-    exit_if_orphaned(request["parent_pid"])
+    with open(0, "rb", closefd=False) as question:
+        request = json.load(question)
     limits = MediaLimits(**request["limits"])
     set_rlimits(
         limits,
@@ -84,8 +85,6 @@ def _work(request: dict[str, Any], limits: MediaLimits, in_force: Sandbox) -> di
         from pipeline.media.sandbox_check import try_everything
 
         return try_everything(request, limits, in_force)
-    from pipeline.media.sniff import ANIMATED_FORMATS, reject_text, sniff_picture
-
     progress = Progress(request["progress_descriptor"])
     with Path(INPUT_NAME).open("rb") as file:
         head = file.read(_SNIFFED_BYTES)
@@ -97,8 +96,6 @@ def _work(request: dict[str, Any], limits: MediaLimits, in_force: Sandbox) -> di
             return _split_animation(picture_format, request, limits, progress)
         return _decode_streams(request, limits, progress)
     if picture_format is not None:
-        from pipeline.media import pictures
-
         if request["task"] == "split":
             # Limits set twice only become narrower.
             set_rlimits(limits, cpu_seconds=min(request["cpu_seconds"], limits.picture_seconds))
@@ -116,8 +113,6 @@ def _work(request: dict[str, Any], limits: MediaLimits, in_force: Sandbox) -> di
     if request["task"] != "probe":
         raise ContractError(f"expected a picture, the file starts with {head[:8]!r}")
     reject_text(head)
-    from pipeline.media import probe
-
     startup = time.process_time()
     return {"info": probe.probe(limits), "startup_cpu_seconds": startup}
 
@@ -125,8 +120,6 @@ def _work(request: dict[str, Any], limits: MediaLimits, in_force: Sandbox) -> di
 def _split_animation(
     picture_format: str, request: dict[str, Any], limits: MediaLimits, progress: Progress
 ) -> dict[str, Any]:
-    from pipeline.media.pictures import animation
-
     params = SplitParams(**request["params"])
     notes, cpu_seconds = animation.unroll(picture_format, params, limits, progress)
     reply = _decode_streams(request, limits, progress)
@@ -139,19 +132,10 @@ def _split_animation(
 def _decode_streams(
     request: dict[str, Any], limits: MediaLimits, progress: Progress
 ) -> dict[str, Any]:
-    import cv2
-
-    if request["task"] == "scan":
-        from pipeline.media.scan import scan as decode
-    else:
-        from pipeline.media.split import split as decode
+    decode = scan.scan if request["task"] == "scan" else split.split
     try:
         return decode(request, limits, progress, startup_cpu_seconds=time.process_time())
     except cv2.error as error:
         if error.code != cv2.Error.StsNoMem:
             raise
         raise _no_memory(limits) from error
-
-
-if __name__ == "__main__":
-    main()

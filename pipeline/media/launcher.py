@@ -1,21 +1,16 @@
 """Starting the child that opens media, watching it, and saying what became of it."""
 
-import compileall
-import functools
 import json
 import os
 import re
-import resource
 import signal
-import site
-import subprocess
-import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pipeline import errors
 from pipeline.errors import ContractError, InvalidMediaError, PipelineError, ResourceExhaustedError
+from pipeline.media.children import Children
 from pipeline.media.limits import MediaLimits
 from pipeline.media.messages import one_line, signal_name, useful_line
 from pipeline.media.watch import Watch
@@ -39,6 +34,8 @@ _ENDINGS: dict[int, str] = {
     signal.SIGKILL: "most likely the machine ran out of memory; run fewer at a time",
 }
 _MAX_MESSAGE_CHARS = 1000
+#: The child's descriptors, after the standard ones.
+_PROGRESS, _SCORER = 3, (4, 5)
 #: What libraries say of RLIMIT_AS before they give up in their own ways.
 _NO_MEMORY = re.compile(
     r"MemoryError|bad_alloc|[Cc]annot allocate memory|failed to map segment|"
@@ -46,30 +43,8 @@ _NO_MEMORY = re.compile(
 )
 
 
-def child_command() -> list[str]:
-    """The child's command line; it puts itself into the sandbox.
-
-    ``-P`` keeps the working directory, which holds untrusted files, off the import path.
-    """
-    return [sys.executable, "-P", "-s", "-m", "pipeline.media.child"]
-
-
-def child_environment(work_dir: Path) -> dict[str, str]:
-    """Nothing of the caller's environment: it holds secrets."""
-    environment = {
-        "PATH": os.defpath,
-        "HOME": str(work_dir),
-        "TMPDIR": str(work_dir),
-        "LANG": "C.UTF-8",
-        # Threads of numerical libraries and glibc's arenas reserve address space, which is bounded.
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "MALLOC_ARENA_MAX": "2",
-    }
-    root = str(Path(__file__).resolve().parents[2])
-    if root not in site.getsitepackages():
-        environment["PYTHONPATH"] = root
-    return environment
+#: Of this process.
+children = Children()
 
 
 def run_child(
@@ -90,33 +65,22 @@ def run_child(
         ResourceExhaustedError: it went beyond time, memory or disk, or made no progress.
         ContractError: it failed in a way that is no fault of the media.
     """
-    _compile_own_modules()
     with ExitStack() as stack:
-        progress, ticks = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        stack.callback(os.close, progress)
+        reply, replies = _pipe(stack)
+        messages, errors = _pipe(stack)
+        progress, ticks = _pipe(stack, os.O_NONBLOCK)
         given = () if server is None else server.child_fds
-        with os.fdopen(ticks, "wb"), os.fdopen(os.memfd_create("request"), "w+b") as question:
-            whose = {
-                "parent_pid": os.getpid(),
-                "progress_descriptor": ticks,
-                "scorer": given or None,
-            }
+        with replies, errors, ticks, os.fdopen(os.memfd_create("request"), "w+b") as question:
+            whose = {"progress_descriptor": _PROGRESS, "scorer": _SCORER if given else None}
             question.write(json.dumps(request | whose).encode())
             question.seek(0)
-            process = subprocess.Popen(
-                child_command(),
-                stdin=question,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                pass_fds=(ticks, *given),
-                cwd=work_dir,
-                env=child_environment(work_dir),
-                start_new_session=True,
-            )
-        if server is not None:
-            server.start()
+            inherited = [each.fileno() for each in (question, replies, errors, ticks)]
+            try:
+                child = children.start(work_dir, [*inherited, *given])
+            finally:
+                if server is not None:
+                    server.start()
         try:
-            reply, messages = _pipes(process, stack)
             watch = Watch(
                 reply=reply,
                 messages=messages,
@@ -125,47 +89,25 @@ def run_child(
                 limits=limits,
                 is_waited_for=(lambda: False) if server is None else server.is_scoring,
             )
-            ending = os.pidfd_open(process.pid)
-            stack.callback(os.close, ending)
-            watch.until_end(ending, wall_seconds)
+            watch.until_end(child.ending, wall_seconds)
         finally:
-            usage = _end(process)
+            ended = child.end()
             if server is not None:
                 server.join()
         watch.finish()
     if server is not None:
         server.check()
     written = watch.written
-    if process.returncode == 0 and written.reply:
-        return _unwrap(bytes(written.reply)), usage.ru_utime + usage.ru_stime
-    raise _failure(process.returncode, written.last_messages, limits)
+    if ended.code == 0 and written.reply:
+        return _unwrap(bytes(written.reply)), ended.cpu_seconds
+    raise _failure(ended.code, written.last_messages, limits)
 
 
-def _pipes(process: subprocess.Popen[bytes], stack: ExitStack) -> tuple[int, int]:
-    if process.stdout is None or process.stderr is None:
-        raise ContractError("the media child was started without pipes")
-    reply, messages = stack.enter_context(process.stdout), stack.enter_context(process.stderr)
-    return reply.fileno(), messages.fileno()
-
-
-def _end(process: subprocess.Popen[bytes]) -> resource.struct_rusage:
-    """Kill the child's whole group and reap what is ours of it."""
-    # Before reaping: until then the group's number cannot be given to another.
-    os.killpg(process.pid, signal.SIGKILL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    try:
-        # Where this is process 1, what the child had started is now ours.
-        while True:
-            os.waitpid(-process.pid, 0)
-    except ChildProcessError:
-        return usage
-
-
-@functools.cache
-def _compile_own_modules() -> None:
-    """Once per process: the child may write nothing beside its sources, so would never do it."""
-    compileall.compile_dir(Path(__file__).parent, maxlevels=1, quiet=2)
+def _pipe(stack: ExitStack, flags: int = 0) -> tuple[int, BinaryIO]:
+    """Its reading end, which the stack closes, and its writing end."""
+    reader, writer = os.pipe2(os.O_CLOEXEC | flags)
+    stack.callback(os.close, reader)
+    return reader, os.fdopen(writer, "wb")
 
 
 def _unwrap(reply: bytes) -> bytes:

@@ -41,7 +41,7 @@ class ChildUsage:
     cpu_seconds: float
     #: ffmpeg itself, or the decoding of a picture.
     decoder_cpu_seconds: float
-    #: Starting the interpreter and importing libraries.
+    #: What the child did before it read the media: taking up its request, limits, sandbox.
     startup_cpu_seconds: float
 
     def by_kind(self) -> dict[str, float]:

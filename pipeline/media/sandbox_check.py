@@ -3,12 +3,10 @@
 import resource
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +19,6 @@ from pipeline.media.limits import MediaLimits
 from pipeline.media.messages import one_line, useful_line
 from pipeline.media.sandbox import Sandbox
 
-#: All that the child imports for any media.
-_LIBRARIES = ("av", "cv2", "PIL.Image", "numpy", "pysubs2", "charset_normalizer", "ffmpeg")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxState:
@@ -35,8 +30,6 @@ class SandboxState:
     landlock_abi: int
     #: CPU time, memory and sizes of files.
     limits: bool
-    #: Modules that every child compiles anew.
-    uncompiled: int
 
 
 _STATE = TypeAdapter(SandboxState)
@@ -46,8 +39,8 @@ def check_sandbox() -> SandboxState:
     """Start a child that tries what it must not do, and what it needs. Blocks for a second.
 
     Raises:
-        ConfigurationError: ffmpeg, or a library, does not work inside the sandbox.
-        ContractError: the child does not work at all.
+        ConfigurationError: ffmpeg does not work inside the sandbox.
+        ContractError: the child, or a library that it needs, does not work at all.
     """
     limits = MediaLimits()
     with tempfile.TemporaryDirectory(prefix="mediaweave-check-") as folder:
@@ -81,14 +74,10 @@ def try_everything(
     if in_force.seccomp and not all(_is_refused(partial(socket.socket, f)) for f in families):
         raise ContractError("the system call filter is in force, but a socket can be opened")
     _need_ffmpeg(request["ffmpeg"])
-    _need_libraries()
-    modules = (getattr(module, "__spec__", None) for module in list(sys.modules.values()))
-    caches = {spec.cached for spec in modules if spec is not None and spec.cached}
     return {
         "seccomp": in_force.seccomp,
         "landlock_abi": in_force.landlock_abi,
         "limits": resource.getrlimit(resource.RLIMIT_AS)[0] <= limits.memory_bytes,
-        "uncompiled": sum(not Path(path).exists() for path in caches),
     }
 
 
@@ -113,14 +102,3 @@ def _need_ffmpeg(ffmpeg: str) -> None:
         f"{ffmpeg} does not start inside the media sandbox ({reason or 'no reason given'}): put an "
         "ffmpeg with its libraries below /usr, or type: pip install imageio-ffmpeg"
     )
-
-
-def _need_libraries() -> None:
-    for name in _LIBRARIES:
-        try:
-            import_module(name)
-        except ImportError as error:
-            raise ConfigurationError(
-                f"{name} cannot be imported inside the media sandbox ({one_line(error)}): install "
-                "it as files, not links, below the interpreter's prefix"
-            ) from error

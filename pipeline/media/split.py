@@ -1,6 +1,5 @@
 """Splitting a file with streams into shots, keyframes, sound and cues. Runs in the child only."""
 
-import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from pipeline.media.scanner import VideoScanner
 from pipeline.media.shots import Run
 from pipeline.media.sound import audio_ms
 from pipeline.media.source import Source, Task, end_of_video, read_headers, running
+from pipeline.media.subtitles import collect
 
 #: A file whose decoder reports errors and that holds less than this share of its stated duration
 #: is cut off. With more, or without errors, it is used as far as it goes, with a note.
@@ -69,10 +69,6 @@ def split(
             task.notes.append("only sync frames were decoded: the times of shots are coarse")
     subtitles: dict[str, Any] = {"cue_sources": [], "cues": [], "cue_pictures": None}
     if source.subtitles or source.has_captions or request["sidecars"]:
-        before = time.process_time()
-        from pipeline.media.subtitles import collect
-
-        startup_cpu_seconds += time.process_time() - before
         wanted = collect.Request(
             streams=source.subtitles,
             captions_in=source.video.stream_index

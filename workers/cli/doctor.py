@@ -3,16 +3,13 @@
 import platform
 import shutil
 import sys
-import sysconfig
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
 
-import pipeline
 from pipeline.config import Settings
 from pipeline.db.engine import check_connection, open_database
 from pipeline.db.migrate import current_revision, latest_revision
@@ -33,7 +30,6 @@ PACKAGES = (
     "sqlalchemy", "boto3",
 )  # fmt: skip
 
-_OWN_SOURCES = Path(pipeline.__file__).parent
 
 MARKS = {"good": "[green]ok[/]   ", "note": "[yellow]note[/] ", "wrong": "[red]wrong[/]"}
 
@@ -117,11 +113,6 @@ def sandbox_finding() -> Finding:
         )
     if not state.limits:
         lacks.append("limits cannot be set here, so such a file takes all memory")
-    if state.uncompiled:
-        lacks.append(
-            f"{state.uncompiled} modules are compiled anew for every file: type "
-            f"{sys.executable} -m compileall -q {sysconfig.get_path('purelib')} {_OWN_SOURCES}"
-        )
     text = "; ".join([", ".join(in_force) or "nothing is in force", *lacks])
     return Finding(what=what, level="note" if lacks else "good", text=text)
 

@@ -4,11 +4,9 @@ and what a PNG holds behind its pixels."""
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
-
-if TYPE_CHECKING:
-    from fractions import Fraction
+from typing import BinaryIO
 
 _SEQUENCE_BRANDS = {b"avis", b"msf1", b"hevc", b"hevx"}
 _PNG_METADATA = {b"eXIf", b"iTXt", b"zTXt", b"tEXt"}
@@ -24,15 +22,12 @@ class Timing:
     """``durations``: of each frame, in seconds; ``skips_first``: a picture for those who cannot
     show animations comes before the frames."""
 
-    durations: "tuple[Fraction, ...]"
+    durations: tuple[Fraction, ...]
     skips_first: bool = False
 
 
-def _shown_for(numerator: int, denominator: int) -> "Fraction":
+def _shown_for(numerator: int, denominator: int) -> Fraction:
     """How long browsers show a frame of the given seconds."""
-    # Costs as much to import as a small picture does to decode, and most pictures do not move.
-    from fractions import Fraction
-
     if numerator * 1000 < _SHORTEST_MS * denominator:
         return Fraction(_INSTEAD_MS, 1000)
     return Fraction(numerator, denominator)

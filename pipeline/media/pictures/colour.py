@@ -1,16 +1,13 @@
 """Colours as the picture's ICC profile means them, brought to sRGB."""
 
+import io
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from PIL import Image as PillowImage
-from PIL import ImageChops
+from PIL import ImageChops, ImageCms
 
 from pipeline.errors import ContractError
 from pipeline.media.messages import one_line
-
-if TYPE_CHECKING:
-    from PIL.ImageCms import ImageCmsTransform
 
 #: Profiles of printing presses hold tables of 0.5 to 3 MB.
 MAX_PROFILE_BYTES = 4 * 1024**2
@@ -42,8 +39,6 @@ def to_srgb(
     if colours.mode not in _MODES.get(space, ()):
         notes.append(f"the colour profile is not for pictures of kind {picture.mode}; ignored")
         return picture.convert(plain_mode)
-    from PIL import ImageCms
-
     try:
         converted = ImageCms.applyTransform(colours, _transform(profile, colours.mode))
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
@@ -74,11 +69,7 @@ def _is_grey(picture: PillowImage.Image) -> bool:
 
 
 @lru_cache(maxsize=4)
-def _transform(profile: bytes, mode: str) -> "ImageCmsTransform":
-    import io
-
-    from PIL import ImageCms
-
+def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform:
     return ImageCms.buildTransform(
         ImageCms.getOpenProfile(io.BytesIO(profile)),
         ImageCms.createProfile("sRGB"),

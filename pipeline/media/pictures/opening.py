@@ -11,13 +11,27 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-from PIL import ExifTags, ImageFile, UnidentifiedImageError
+from PIL import (  # the plugins need only be imported
+    AvifImagePlugin,  # noqa: F401
+    BmpImagePlugin,  # noqa: F401
+    ExifTags,
+    GifImagePlugin,  # noqa: F401
+    ImageFile,
+    Jpeg2KImagePlugin,  # noqa: F401
+    JpegImagePlugin,  # noqa: F401
+    PngImagePlugin,  # noqa: F401
+    TiffImagePlugin,  # noqa: F401
+    UnidentifiedImageError,
+    WebPImagePlugin,  # noqa: F401
+)
 from PIL import Image as PillowImage
 
 from pipeline.errors import InvalidMediaError, MediaLimitError, UnsupportedMediaError
 from pipeline.media.limits import MediaLimits
 from pipeline.media.messages import one_line
+from pipeline.media.pictures import by_ffmpeg, raw
 from pipeline.media.pictures.chunks import has_late_metadata
+from pipeline.media.pictures.raw_tiff import is_raw_tiff
 
 _INPUT = Path("input")
 #: What Pillow's decoders raise on damaged files.
@@ -36,18 +50,6 @@ DAMAGE = (
 )
 #: What Pillow raises where a header states more than it may decode.
 TOO_MANY_PIXELS = (PillowImage.DecompressionBombError, PillowImage.DecompressionBombWarning)
-_PLUGINS = {
-    "JPEG": "PIL.JpegImagePlugin",
-    "PNG": "PIL.PngImagePlugin",
-    "WEBP": "PIL.WebPImagePlugin",
-    "GIF": "PIL.GifImagePlugin",
-    "TIFF": "PIL.TiffImagePlugin",
-    "BMP": "PIL.BmpImagePlugin",
-    "JPEG2000": "PIL.Jpeg2KImagePlugin",
-    "AVIF": "PIL.AvifImagePlugin",
-    # Optional: for an ffmpeg that does not read HEIC.
-    "HEIF": "pillow_heif.HeifImagePlugin",
-}
 _BY_FFMPEG = {"HEIF", "JPEGXL"}
 #: Encoders write about ten; each may cost as much as the whole picture.
 _MAX_SCANS = 200
@@ -83,9 +85,7 @@ def open_picture(picture_format: str, limits: MediaLimits, ffmpeg: str) -> Opene
         InvalidMediaError: its header is damaged.
         UnsupportedMediaError: what decodes it is not there.
     """
-    if picture_format == "RAW" or (picture_format == "TIFF" and _is_raw()):
-        from pipeline.media.pictures import raw
-
+    if picture_format == "RAW" or (picture_format == "TIFF" and is_raw_tiff(_INPUT)):
         preview = raw.write_preview()
         image = _open("JPEG", preview.path, limits)
         orientation = _orientation(image, preview.path)
@@ -110,8 +110,6 @@ def open_picture(picture_format: str, limits: MediaLimits, ffmpeg: str) -> Opene
 
 
 def _open_by_ffmpeg(picture_format: str, limits: MediaLimits, ffmpeg: str) -> OpenedPicture:
-    from pipeline.media.pictures import by_ffmpeg
-
     try:
         decoded = by_ffmpeg.decode(picture_format, limits, ffmpeg)
     except UnsupportedMediaError:
@@ -125,12 +123,6 @@ def _open_by_ffmpeg(picture_format: str, limits: MediaLimits, ffmpeg: str) -> Op
     return OpenedPicture(picture_format=picture_format, image=image, path=decoded.path)
 
 
-def _is_raw() -> bool:
-    from pipeline.media.pictures.raw_tiff import is_raw_tiff
-
-    return is_raw_tiff(_INPUT)
-
-
 def _open(pillow_format: str, path: Path, limits: MediaLimits) -> PillowImage.Image:
     PillowImage.MAX_IMAGE_PIXELS = limits.max_pixels
     warnings.simplefilter("error", PillowImage.DecompressionBombWarning)
@@ -138,7 +130,9 @@ def _open(pillow_format: str, path: Path, limits: MediaLimits) -> PillowImage.Im
     # the picture; pixels that are missing must still be an error.
     ImageFile.LOAD_TRUNCATED_IMAGES = pillow_format == "PNG"
     try:
-        import_module(_PLUGINS[pillow_format])
+        if pillow_format == "HEIF":
+            # Optional: for an ffmpeg that does not read HEIC.
+            import_module("pillow_heif.HeifImagePlugin")
         return PillowImage.open(path, formats=[pillow_format])
     except TOO_MANY_PIXELS as error:
         raise MediaLimitError(

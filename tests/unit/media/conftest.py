@@ -1,14 +1,17 @@
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+from stand_in_children import BeChild, children_running
 
 from pipeline.media import (
     MediaLimits,
     SidecarFile,
     SplitParams,
     SplitResult,
+    launcher,
     probe_media,
     split_media,
 )
@@ -60,3 +63,16 @@ def split(tmp_path: Path) -> Splitter:
         return result
 
     return run
+
+
+@pytest.fixture
+def be_child(monkeypatch: pytest.MonkeyPatch) -> Iterator[BeChild]:
+    """Have children run this command from now on."""
+    with ExitStack() as stack:
+
+        def be(command: Sequence[str]) -> None:
+            stack.close()
+            made = stack.enter_context(closing(children_running(command)))
+            monkeypatch.setattr(launcher, "children", made)
+
+        yield be

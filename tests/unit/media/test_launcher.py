@@ -1,11 +1,15 @@
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from stand_in_children import IMPORTS, BeChild, children_running
 
 from pipeline.errors import (
     ConfigurationError,
@@ -16,14 +20,15 @@ from pipeline.errors import (
     ResourceExhaustedError,
 )
 from pipeline.media import MediaLimits, SplitParams, launcher
+from pipeline.media.children import Children
+from pipeline.media.confine import exit_if_orphaned
 from pipeline.media.launcher import run_child
 
 LIMITS = MediaLimits()
 
 
-def be_child(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    """Run this code in the child's place."""
-    monkeypatch.setattr(launcher, "child_command", lambda: [sys.executable, "-P", "-c", code])
+def python(code: str) -> list[str]:
+    return [sys.executable, "-P", "-c", code]
 
 
 def run(tmp_path: Path, wall_seconds: float = 60) -> bytes:
@@ -32,13 +37,14 @@ def run(tmp_path: Path, wall_seconds: float = 60) -> bytes:
 
 
 def test_environment_holds_nothing_of_the_callers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, be_child: BeChild
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
     be_child(
-        monkeypatch,
-        "import json, os; print(json.dumps([dict(os.environ), os.getcwd(), os.getpgid(0)"
-        " == os.getpid(), os.getsid(0) == os.getpid()]))",
+        python(
+            "import json, os; print(json.dumps([dict(os.environ), os.getcwd(), os.getpgid(0)"
+            " == os.getpid(), os.getsid(0) == os.getpid()]))",
+        )
     )
 
     environment, directory, leads_group, leads_session = json.loads(run(tmp_path))
@@ -94,12 +100,12 @@ def test_files_beside_the_media_are_not_imported(tmp_path: Path) -> None:
 )
 def test_how_a_child_ends(
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    be_child: BeChild,
     code: str,
     error: type[PipelineError],
     message: str,
 ) -> None:
-    be_child(monkeypatch, code)
+    be_child(python(code))
 
     with pytest.raises(error, match=message) as caught:
         run(tmp_path)
@@ -107,19 +113,18 @@ def test_how_a_child_ends(
     assert type(caught.value) is error
 
 
-def test_hanging_child_is_killed_with_all_it_started(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hanging_child_is_killed_with_all_it_started(tmp_path: Path, be_child: BeChild) -> None:
     # The grandchild holds the writing end of a pipe that this process reads.
     fifo = tmp_path / "alive"
     os.mkfifo(fifo)
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     be_child(
-        monkeypatch,
-        "import os, signal\n"
-        f"writer = os.open({str(fifo)!r}, os.O_WRONLY)\n"
-        "if os.fork() == 0:\n    os.write(writer, b'x')\n"
-        "signal.pause()",
+        python(
+            "import os, signal\n"
+            f"writer = os.open({str(fifo)!r}, os.O_WRONLY)\n"
+            "if os.fork() == 0:\n    os.write(writer, b'x')\n"
+            "signal.pause()",
+        )
     )
 
     with pytest.raises(ResourceExhaustedError, match=r"longer than 0\.5 s"):
@@ -135,18 +140,15 @@ def test_hanging_child_is_killed_with_all_it_started(
 def test_child_dies_with_its_caller(tmp_path: Path) -> None:
     fifo = tmp_path / "pid"
     os.mkfifo(fifo)
-    child = (
-        "import os, signal; from pipeline.media.confine import die_with_parent; "
-        f"die_with_parent(); open({str(fifo)!r}, 'w').write(str(os.getpid())); signal.pause()"
-    )
+    child = f"import os, signal; open({str(fifo)!r}, 'w').write(str(os.getpid())); signal.pause()"
     caller = (
-        "import sys; from pathlib import Path; from pipeline.media import MediaLimits, launcher\n"
-        f"launcher.child_command = lambda: [sys.executable, '-P', '-c', {child!r}]\n"
+        "import sys; from pathlib import Path; from stand_in_children import children_running\n"
+        "from pipeline.media import MediaLimits, launcher\n"
+        f"launcher.children = children_running([sys.executable, '-c', {child!r}])\n"
         f"launcher.run_child({{}}, work_dir=Path({str(tmp_path)!r}), limits=MediaLimits(),"
         " wall_seconds=600)"
     )
-    root = str(Path(launcher.__file__).parents[2])
-    with subprocess.Popen([sys.executable, "-c", caller], env={"PYTHONPATH": root}) as process:
+    with subprocess.Popen([sys.executable, "-c", caller], env=IMPORTS) as process:
         child_pid = int(fifo.read_text())
         descriptor = os.pidfd_open(child_pid)
         process.kill()
@@ -157,33 +159,134 @@ def test_child_dies_with_its_caller(tmp_path: Path) -> None:
     os.close(descriptor)
 
 
-def test_orphan_notices_that_it_came_too_late(tmp_path: Path) -> None:
-    request = json.dumps({"parent_pid": 2**22 + 1})
-    done = subprocess.run(
-        launcher.child_command(),
-        input=request,
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=launcher.child_environment(tmp_path),
-        check=False,
+def test_a_child_has_its_own_descriptors_and_no_other(tmp_path: Path, be_child: BeChild) -> None:
+    be_child(
+        python(
+            "import json, os\n"
+            "print(json.dumps({n: os.readlink(f'/proc/self/fd/{n}') for n in range(9)"
+            " if os.path.exists(f'/proc/self/fd/{n}')}))"
+        )
     )
 
-    assert done.returncode != 0
-    assert "the calling process is gone" in done.stderr
+    found = json.loads(run(tmp_path))
+
+    assert found.pop("0").startswith("/memfd:request")
+    assert set(found) == {"1", "2", "3"}
+    assert all(target.startswith("pipe:") for target in found.values())
+    assert len(set(found.values())) == 3
 
 
-def test_rlimits_hold_before_the_media_is_opened(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_children_side_by_side(tmp_path: Path, be_child: BeChild) -> None:
+    # Each waits for the others, and then says who it is.
+    code = (
+        "import json, os, sys\n"
+        "request = json.load(sys.stdin)\n"
+        "open('../' + request['name'], 'w').close()\n"
+        "while len(os.listdir('..')) < 8: pass\n"
+        "print(json.dumps(request['name']))"
+    )
+    be_child(python(code))
+    names = ["a", "b", "c", "d"]
+    for name in names:
+        (tmp_path / f"folder of {name}").mkdir()
+
+    def reply(name: str) -> str:
+        data, cpu_seconds = run_child(
+            {"name": name}, work_dir=tmp_path / f"folder of {name}", limits=LIMITS, wall_seconds=60
+        )
+        assert cpu_seconds > 0
+        return str(json.loads(data))
+
+    with ThreadPoolExecutor(len(names)) as threads:
+        assert list(threads.map(reply, names)) == names
+
+
+def test_fork_server_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fifo = tmp_path / "pids"
+    os.mkfifo(fifo)
+    code = (
+        "import os, signal, sys\n"
+        f"if not os.path.exists({str(fifo)!r}):\n    sys.exit(print('again'))\n"
+        f"with open({str(fifo)!r}, 'w') as file:\n    print(os.getpid(), os.getppid(), file=file)\n"
+        "signal.pause()"
+    )
+    made = children_running(python(code))
+    monkeypatch.setattr(launcher, "children", made)
+    with closing(made), ThreadPoolExecutor(1) as threads:
+        running = threads.submit(run, tmp_path)
+        child, server = map(int, fifo.read_text().split())
+        ending = os.pidfd_open(child)
+        os.kill(server, signal.SIGKILL)
+
+        with pytest.raises(ResourceExhaustedError, match=r"starts media children .*\(SIGKILL\)"):
+            running.result()
+
+        poller = select.poll()
+        poller.register(ending, select.POLLIN)
+        assert poller.poll(10_000), "the child outlived the fork server"
+        os.close(ending)
+        fifo.unlink()
+        assert run(tmp_path) == b"again\n"
+
+
+def test_fork_server_that_was_killed_between_two_files(tmp_path: Path, be_child: BeChild) -> None:
+    be_child(python("import os; print(os.getppid())"))
+    server = int(run(tmp_path))
+    ending = os.pidfd_open(server)
+    os.kill(server, signal.SIGKILL)
+    poller = select.poll()
+    poller.register(ending, select.POLLIN)
+    assert poller.poll(10_000)
+    os.close(ending)
+
+    assert int(run(tmp_path)) != server
+
+
+def test_fork_server_that_cannot_start(tmp_path: Path) -> None:
+    made = Children(python("raise ImportError('libGL.so.1: no such file')"))
+
+    with pytest.raises(ContractError, match=r"exit code 1: ImportError: libGL\.so\.1"):
+        made.start(tmp_path, [0, 1, 2])
+    made.close()
+
+
+def test_fork_server_ends_with_its_caller(tmp_path: Path) -> None:
+    caller = (
+        "from pathlib import Path; from stand_in_children import children_running\n"
+        "made = children_running(['/bin/sh', '-c', 'echo $PPID'])\n"
+        f"child = made.start(Path({str(tmp_path)!r}), [0, 1, 2])\n"
+        "input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", caller], env=IMPORTS, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        ending = os.pidfd_open(int(process.stdout.readline()))
+        process.kill()
+    poller = select.poll()
+    poller.register(ending, select.POLLIN)
+
+    assert poller.poll(10_000), "the fork server outlived its caller"
+    os.close(ending)
+
+
+def test_orphan_notices_that_it_came_too_late() -> None:
+    exit_if_orphaned(os.getppid())
+
+    with pytest.raises(SystemExit, match="the calling process is gone"):
+        exit_if_orphaned(2**22 + 1)
+
+
+def test_rlimits_hold_before_the_media_is_opened(tmp_path: Path, be_child: BeChild) -> None:
     be_child(
-        monkeypatch,
-        "import json, resource as r\n"
-        "from pipeline.media.confine import set_rlimits\n"
-        "from pipeline.media.limits import MediaLimits\n"
-        "set_rlimits(MediaLimits(memory_bytes=10**9, output_bytes=10**6), cpu_seconds=7)\n"
-        "print(json.dumps([r.getrlimit(w) for w in (r.RLIMIT_CPU, r.RLIMIT_AS, r.RLIMIT_FSIZE,"
-        " r.RLIMIT_CORE)]))",
+        python(
+            "import json, resource as r\n"
+            "from pipeline.media.confine import set_rlimits\n"
+            "from pipeline.media.limits import MediaLimits\n"
+            "set_rlimits(MediaLimits(memory_bytes=10**9, output_bytes=10**6), cpu_seconds=7)\n"
+            "print(json.dumps([r.getrlimit(w) for w in (r.RLIMIT_CPU, r.RLIMIT_AS, r.RLIMIT_FSIZE,"
+            " r.RLIMIT_CORE)]))",
+        )
     )
 
     assert json.loads(run(tmp_path)) == [[7, 8], [10**9, 10**9], [10**6, 10**6], [0, 0]]

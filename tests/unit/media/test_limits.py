@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from media_factory import make_sound, make_video, run_ffmpeg
+from stand_in_children import IMPORTS, BeChild
 
 from pipeline.errors import (
     ContractError,
@@ -19,7 +20,15 @@ from pipeline.errors import (
     PipelineError,
     ResourceExhaustedError,
 )
-from pipeline.media import MediaLimits, SplitParams, api, launcher, probe_media, split_media, watch
+from pipeline.media import (
+    MediaLimits,
+    SplitParams,
+    api,
+    check_sandbox,
+    probe_media,
+    split_media,
+    watch,
+)
 from pipeline.media.launcher import run_child
 
 PYTHON = [sys.executable, "-I", "-S", "-c"]
@@ -32,10 +41,6 @@ print("{}")
 """
 
 
-def be_child(monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
-    monkeypatch.setattr(launcher, "child_command", lambda: command)
-
-
 def be_ffmpeg(monkeypatch: pytest.MonkeyPatch, path: Path, script: str) -> None:
     """Have the child run this instead of ffmpeg."""
     path.write_text(f"#!/bin/sh\n{script}\n")
@@ -46,6 +51,8 @@ def be_ffmpeg(monkeypatch: pytest.MonkeyPatch, path: Path, script: str) -> None:
 @pytest.fixture(autouse=True)
 def nothing_is_left(work_dir: Path) -> Iterator[None]:
     """No process, no descriptor and no file outlives a test."""
+    # The fork server stays; it is started before.
+    check_sandbox()
     before, others = open_descriptors(), set(psutil.Process().children())
     yield
     # Servers of other tests may run beside.
@@ -77,9 +84,7 @@ def test_ffmpeg_that_stands_still_is_stopped(
         split(path, work_dir, MediaLimits(stall_seconds=1))
 
 
-def test_who_shows_signs_of_life_is_not_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_shows_signs_of_life_is_not_stopped(tmp_path: Path, be_child: BeChild) -> None:
     # Pauses within bounds that are too long together; first with signs, then with a growing file.
     code = (
         "import json, os, sys, time\n"
@@ -88,7 +93,7 @@ def test_who_shows_signs_of_life_is_not_stopped(
         "for _ in range(5):\n    time.sleep(0.25); open('audio.flac', 'a').write('x')\n"
         "print('{}')"
     )
-    be_child(monkeypatch, [*PYTHON, code])
+    be_child([*PYTHON, code])
 
     reply, _ = run_child(
         {}, work_dir=tmp_path, limits=MediaLimits(stall_seconds=1), wall_seconds=60
@@ -133,12 +138,12 @@ def test_flood_of_messages_of_ffmpeg(
 )
 def test_floods_of_a_child(
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    be_child: BeChild,
     code: str,
     error: type[PipelineError],
     message: str,
 ) -> None:
-    be_child(monkeypatch, [*PYTHON, "import os\n" + code])
+    be_child([*PYTHON, "import os\n" + code])
     limits = MediaLimits(
         max_message_bytes=1_000_000, max_reply_bytes=1_000_000, max_output_files=50,
         output_bytes=3_000_000, stall_seconds=1,
@@ -149,7 +154,7 @@ def test_floods_of_a_child(
 
 
 def test_files_that_go_while_they_are_counted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, be_child: BeChild
 ) -> None:
     def listed(folder: Path) -> nullcontext[list[os.DirEntry[str]]]:
         with scandir(folder) as entries:
@@ -160,7 +165,6 @@ def test_files_that_go_while_they_are_counted(
     scandir = os.scandir
     monkeypatch.setattr(watch.os, "scandir", listed)
     be_child(
-        monkeypatch,
         [*PYTHON, "open('even.nut', 'w'); open('keyframe', 'w').write('x' * 99); print('{}')"],
     )
 
@@ -246,18 +250,18 @@ ENDINGS = [
 
 
 def test_two_hundred_deaths_leave_nothing(
-    tmp_path: Path, work_dir: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, work_dir: Path, be_child: BeChild
 ) -> None:
     process, before = psutil.Process(), 0
-    for turn in range(20):
-        for killer, error, message in ENDINGS:
-            # The shell leaves a grandchild behind that would live on.
-            script = f"sleep 1000 & echo half a sentence >&2; kill -{killer.value} $$; exit 1"
-            be_child(monkeypatch, ["/bin/sh", "-c", script])
+    for index, (killer, error, message) in enumerate(ENDINGS):
+        # The shell leaves a grandchild behind that would live on.
+        script = f"sleep 1000 & echo half a sentence >&2; kill -{killer.value} $$; exit 1"
+        be_child(["/bin/sh", "-c", script])
+        for _ in range(20):
             with pytest.raises(error, match=message) as caught:
                 run_child({}, work_dir=work_dir, limits=MediaLimits(), wall_seconds=60)
             assert type(caught.value) is error
-        if turn == 2:
+        if index == 1:
             before = process.memory_info().rss
     assert process.memory_info().rss < before + 8 * 1024**2
     assert not [p for p in psutil.process_iter(["cmdline"]) if is_left_behind(p, work_dir)]
@@ -274,21 +278,22 @@ def test_process_one_reaps_what_a_child_had_started(tmp_path: Path) -> None:
     code = (
         "import ctypes, os; from pathlib import Path\n"
         "from pipeline.errors import ContractError\n"
+        "from stand_in_children import children_running\n"
         "from pipeline.media import MediaLimits, launcher\n"
         "ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # orphans come here, as they do to process 1\n"
-        "launcher.child_command = lambda: ['/bin/sh', '-c', 'sleep 1000 & sleep 1000 & exit 3']\n"
+        "command = ['/bin/sh', '-c', 'sleep 1000 & sleep 1000 & exit 3']\n"
+        "launcher.children = children_running(command)\n"
         "try:\n"
         f"    launcher.run_child({{}}, work_dir=Path({str(tmp_path)!r}), limits=MediaLimits(),"
         " wall_seconds=60)\n"
         "except ContractError as error:\n    print(error)\n"
+        "launcher.children.close()\n"
         "try:\n    print(os.waitpid(-1, os.WNOHANG))\n"
         "except ChildProcessError:\n    print('none left')\n"
     )
-    root = str(Path(launcher.__file__).parents[2])
     done = subprocess.run(
-        [sys.executable, "-c", code], env={"PYTHONPATH": root}, capture_output=True, text=True,
-        check=True,
-    )  # fmt: skip
+        [sys.executable, "-c", code], env=IMPORTS, capture_output=True, text=True, check=True
+    )
 
     assert done.stdout.splitlines() == [
         "the media child ended with exit code 3: it wrote nothing", "none left",
@@ -319,8 +324,8 @@ def test_memory_limit_at_any_point_of_the_child(
         split(path, work_dir, MediaLimits(memory_bytes=mebibytes * 1024**2))
 
 
-def test_cpu_limit_of_the_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    be_child(monkeypatch, [
+def test_cpu_limit_of_the_child(tmp_path: Path, be_child: BeChild) -> None:
+    be_child([
         *PYTHON, "import resource as r; r.setrlimit(r.RLIMIT_CPU, (1, 2))\nwhile True: pass",
     ])  # fmt: skip
 
@@ -336,10 +341,8 @@ def test_picture_larger_than_may_be_written(tmp_path: Path, work_dir: Path) -> N
         split(path, work_dir, MediaLimits(output_bytes=9_000))
 
 
-def test_bug_of_ours_is_told_with_its_last_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    be_child(monkeypatch, [*PYTHON, "def work():\n    {}['frames']\nwork()"])
+def test_bug_of_ours_is_told_with_its_last_line(tmp_path: Path, be_child: BeChild) -> None:
+    be_child([*PYTHON, "def work():\n    {}['frames']\nwork()"])
 
     with pytest.raises(ContractError, match=r"exit code 1: KeyError: 'frames'"):
         run_child({}, work_dir=tmp_path, limits=MediaLimits(), wall_seconds=60)

@@ -19,6 +19,7 @@ from picture_factory import (
 )
 from PIL import Image as PillowImage
 from PIL import ImageCms
+from stand_in_children import BeChild
 
 from pipeline.errors import MediaLimitError, UnsupportedMediaError
 from pipeline.media import MediaLimits, SplitParams, SplitResult, load_image, probe_media
@@ -119,7 +120,11 @@ def test_heic_that_states_a_huge_size(tmp_path: Path, limits: MediaLimits) -> No
 
 @pytest.mark.parametrize("has_package", [True, False])
 def test_heic_where_ffmpeg_does_not_read_it(
-    tmp_path: Path, split: Splitter, monkeypatch: pytest.MonkeyPatch, has_package: bool
+    tmp_path: Path,
+    split: Splitter,
+    monkeypatch: pytest.MonkeyPatch,
+    be_child: BeChild,
+    has_package: bool,
 ) -> None:
     path = make_heic(tmp_path / "a.heic", two_colours(), quarter_turns=2)
     monkeypatch.setattr("pipeline.media.api.find_ffmpeg", lambda: Path("/bin/false"))
@@ -127,20 +132,19 @@ def test_heic_where_ffmpeg_does_not_read_it(
         pytest.importorskip("pillow_heif")
         assert only_keyframe(split(path))[-5, -5].tolist() == pytest.approx(BLUE, abs=12)
     else:
-        _hide(monkeypatch, tmp_path, "pillow_heif")
+        _hide("pillow_heif", be_child)
         with pytest.raises(UnsupportedMediaError, match="or the package pillow-heif"):
             split(path)
 
 
-def _hide(monkeypatch: pytest.MonkeyPatch, folder: Path, package: str) -> None:
+def _hide(package: str, be_child: BeChild) -> None:
     """Have the child find no such package."""
     bootstrap = (
         f"import sys; sys.modules[{package!r}] = None; import importlib.util as u; f = u.find_spec;"
         f"u.find_spec = lambda n, p=None: None if n == {package!r} else f(n, p);"
         "from pipeline.media.child import main; main()"
     )
-    command = [sys.executable, "-P", "-s", "-c", bootstrap]
-    monkeypatch.setattr("pipeline.media.launcher.child_command", lambda: command)
+    be_child([sys.executable, "-P", "-s", "-c", bootstrap])
 
 
 @pytest.mark.parametrize(
@@ -169,11 +173,9 @@ def test_raw_preview(
     assert pixels[opposite].tolist() == pytest.approx(RED, abs=12)
 
 
-def test_raw_without_the_package(
-    tmp_path: Path, limits: MediaLimits, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_raw_without_the_package(tmp_path: Path, limits: MediaLimits, be_child: BeChild) -> None:
     path = make_dng(tmp_path / "a.dng", two_colours())
-    _hide(monkeypatch, tmp_path, "rawpy")
+    _hide("rawpy", be_child)
 
     with pytest.raises(UnsupportedMediaError, match=r"camera RAW.*mediaweave\[raw\].*rawpy"):
         probe_media(path, work_dir=tmp_path, limits=limits)

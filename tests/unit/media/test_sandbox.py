@@ -13,6 +13,7 @@ import media_attacks as attacks
 import pytest
 from media_attacks import Listener, ReadWatch
 from media_factory import make_video
+from stand_in_children import BeChild
 
 from pipeline.errors import InvalidMediaError, UnsupportedMediaError
 from pipeline.media import (
@@ -95,13 +96,11 @@ BY_SECCOMP = {"chmod", "times", "truncate", "its limits", "group", "group 2", "m
 
 
 @pytest.fixture
-def run_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def run_inside(tmp_path: Path, be_child: BeChild) -> Callable[..., Any]:
     """Run Python in a child that has entered the sandbox; gives what it prints as JSON."""
 
     def run(code: str, **request: Any) -> Any:
-        monkeypatch.setattr(
-            launcher, "child_command", lambda: [sys.executable, "-P", "-c", ENTER + code]
-        )
+        be_child([sys.executable, "-P", "-c", ENTER + code])
         work_dir = tmp_path / "inside"
         work_dir.mkdir(exist_ok=True)
         (work_dir / "planted").symlink_to(tmp_path / "foreign")
@@ -264,7 +263,7 @@ def test_doctor_tries_it() -> None:
 def test_doctor_says_what_is_missing(
     monkeypatch: pytest.MonkeyPatch, abi: int, lacks: str | None
 ) -> None:
-    state = SandboxState(seccomp=True, landlock_abi=abi, limits=True, uncompiled=0)
+    state = SandboxState(seccomp=True, landlock_abi=abi, limits=True)
     monkeypatch.setattr(doctor, "check_sandbox", lambda: state)
 
     finding = doctor.sandbox_finding()
