@@ -59,7 +59,7 @@ class Verdict:
     faults: tuple[str, ...]
     seconds: float
     worker_pid: int
-    #: Of the process that called splitting, and of the one that its children are forked from, afterwards.
+    #: Of the process that called splitting and of the fork server, afterwards.
     resident_bytes: int
 
 
