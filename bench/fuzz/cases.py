@@ -175,8 +175,9 @@ def _left_behind(
 
 
 def _works(process: psutil.Process) -> bool:
-    # Python's own helper of its process pools.
-    return "resource_tracker" not in " ".join(process.cmdline())
+    # Not Python's own helper of its process pools, nor a fork server that took another's place.
+    line = " ".join(process.cmdline())
+    return "resource_tracker" not in line and "pipeline.media.forkserver" not in line
 
 
 def _is_in(process: psutil.Process, folder: Path) -> bool:

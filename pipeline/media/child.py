@@ -1,7 +1,7 @@
 """What a media child does: one JSON request on standard input, one JSON reply on standard output.
 
-Forked from :mod:`pipeline.media.forkserver`, which has imported all of this before; nothing of the
-media is read before limits and sandbox are in force.
+Forked from :mod:`pipeline.media.forkserver`, which has imported this and what it needs; nothing of
+the media is read before limits and sandbox are in force.
 """
 
 import errno

@@ -2,6 +2,8 @@
 
 import atexit
 import os
+import re
+import select
 import signal
 import site
 import socket
@@ -9,14 +11,20 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import ContractError, PipelineError, ResourceExhaustedError
-from pipeline.media.forkserver import ENDED, STARTED
-from pipeline.media.messages import signal_name, useful_line
+from pipeline.media.forkserver import ENDED, STARTED, kill_group
+from pipeline.media.messages import NO_MEMORY, signal_name, useful_line
 
+#: How programs end that were led astray.
+CRASHES: frozenset[int] = frozenset({
+    signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP,
+    signal.SIGSYS,
+})  # fmt: skip
+_EXHAUSTED = re.compile(rf"{NO_MEMORY.pattern}|Too many open files")
 #: For importing libraries, on a machine that does much else.
 _START_SECONDS = 120
 #: For reaping, once nothing is asked of it any more.
@@ -68,34 +76,81 @@ class Child:
         Raises:
             ResourceExhaustedError, ContractError: the fork server is gone, and the child with it.
         """
+        # The fork server does not reap it before it is asked to: the number is still its own.
+        kill_group(self._pid)
+        code = 0
         try:
-            with self._channel, suppress(ConnectionError):
-                self._channel.send(b"end")
-                told = self._channel.recv(ENDED.size)
-                if told:
-                    status, cpu_seconds = ENDED.unpack(told)
-                    return Ended(os.waitstatus_to_exitcode(status), cpu_seconds)
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.ending, signal.SIGKILL)
-            raise self._server.why_gone()
+            ended = self._told()
+            if ended is None:
+                failure = self._server.why_gone()
+                self._has_ended(_END_SECONDS)
+                raise failure
+            code = ended.code
+            return ended
         finally:
             os.close(self.ending)
             # Where this is process 1, what the child had started is now ours.
             with suppress(ChildProcessError):
                 while True:
                     os.waitpid(-self._pid, 0)
+            self._server.leave(has_crashed=-code in CRASHES)
+
+    def _told(self) -> Ended | None:
+        """``None``: the fork server does not answer."""
+        with self._channel, suppress(ConnectionError):
+            self._channel.settimeout(_START_SECONDS)
+            try:
+                self._channel.send(b"end")
+                told = self._channel.recv(ENDED.size)
+            except TimeoutError as error:
+                if self._has_ended(0):
+                    return None
+                raise ResourceExhaustedError(
+                    "a media child was killed and does not end: the disk of its file does not "
+                    "answer"
+                ) from error
+            if told:
+                status, cpu_seconds = ENDED.unpack(told)
+                return Ended(os.waitstatus_to_exitcode(status), cpu_seconds)
+        return None
+
+    def _has_ended(self, seconds: float) -> bool:
+        """Whether it does so within this time."""
+        poller = select.poll()
+        poller.register(self.ending, select.POLLIN)
+        return bool(poller.poll(seconds * 1000))
 
 
 class _Server:
     def __init__(self, process: subprocess.Popen[bytes], requests: socket.socket) -> None:
         self.requests = requests
         self._process = process
-        self._lock = threading.Lock()
+        self._burial = threading.Lock()
         self._last_words: str | None = None
+        self._count = threading.Lock()
+        self._children = 0
+        self._is_retired = False
+
+    def enter(self) -> bool:
+        """Whether it still forks children; one more is counted."""
+        with self._count:
+            self._children += not self._is_retired
+            return not self._is_retired
+
+    def leave(self, *, has_crashed: bool = False) -> None:
+        """One child less. A crash may have been a guess at where this process has what: it is
+        retired, and ends after its last child."""
+        with self._count:
+            self._children -= 1
+            self._is_retired |= has_crashed
+            is_over = self._is_retired and not self._children
+        if is_over:
+            self.requests.close()
+            self.bury()
 
     def bury(self) -> None:
         """Wait for its end, and keep what it wrote last; any number of times."""
-        with self._lock:
+        with self._burial:
             if self._last_words is None:
                 try:
                     _, messages = self._process.communicate(timeout=_END_SECONDS)
@@ -107,21 +162,21 @@ class _Server:
 
     def why_gone(self) -> PipelineError:
         self.bury()
-        code = self._process.returncode
-        if code >= 0:
-            return ContractError(
-                f"the process that starts media children ended with exit code {code}: "
-                f"{self._last_words}"
+        code, last_words = self._process.returncode, self._last_words or ""
+        if code < 0:
+            return ResourceExhaustedError(
+                f"the process that starts media children was stopped ({signal_name(-code)}); most "
+                "likely the machine ran out of memory; run fewer at a time"
             )
-        return ResourceExhaustedError(
-            f"the process that starts media children was stopped ({signal_name(-code)}); most "
-            "likely the machine ran out of memory; run fewer at a time"
+        kind = ResourceExhaustedError if _EXHAUSTED.search(last_words) else ContractError
+        return kind(
+            f"the process that starts media children ended with exit code {code}: {last_words}"
         )
 
 
 class Children:
-    """Starts children; safe to use from many threads. The fork server is started when it is needed
-    and whenever it was killed, and ends with this process."""
+    """Starts children; safe to use from many threads. The fork server is started when it is needed,
+    anew where it was killed or a child crashed, and ends with this process."""
 
     def __init__(self, command: Sequence[str] | None = None) -> None:
         self._command = list(command or server_command())
@@ -132,38 +187,42 @@ class Children:
         """A child in this folder, with these descriptors as its 0, 1, 2, … and no other.
 
         Raises:
-            ResourceExhaustedError: the machine has no memory or process left for it.
+            ResourceExhaustedError: the machine has no memory, process or descriptor left for it.
             ContractError: the fork server does not work at all.
         """
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
+            return self._start(folder, descriptors)
+        except OSError as error:
+            raise ResourceExhaustedError(
+                f"a media child cannot be started: {error.strerror or error}; run fewer at a time"
+            ) from error
+
+    def _start(self, folder: Path, descriptors: Sequence[int]) -> Child:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ExitStack() as stack:
+            stack.enter_context(ours)
             with theirs:
                 server = self._ask(folder.absolute(), [theirs.fileno(), *descriptors])
+            stack.callback(server.leave)
             ours.settimeout(_START_SECONDS)
             try:
                 told = ours.recv(STARTED.size)
             except ConnectionError:
                 told = b""
-            except TimeoutError as error:
-                raise ResourceExhaustedError(
-                    f"a media child was not started within {_START_SECONDS} s: the machine does "
-                    "too much at a time"
-                ) from error
+            except TimeoutError:
+                server.bury()
+                raise
             if not told:
                 raise server.why_gone()
             (pid,) = STARTED.unpack(told)
             if pid < 0:
-                raise ResourceExhaustedError(
-                    f"a media child cannot be started: {os.strerror(-pid)}; run fewer at a time"
-                )
-            ours.settimeout(None)
+                raise OSError(-pid, os.strerror(-pid))
             try:
-                return Child(pid, ours, server)
+                child = Child(pid, ours, server)
             except ProcessLookupError as error:
                 raise server.why_gone() from error
-        except BaseException:
-            ours.close()
-            raise
+            stack.pop_all()
+            return child
 
     def close(self) -> None:
         """End the fork server and all its children; waits for it."""
@@ -173,18 +232,21 @@ class Children:
 
     def _ask(self, folder: Path, descriptors: Sequence[int]) -> _Server:
         with self._lock:
-            if self._server is not None:
+            server = self._server
+            if server is not None and server.enter():
                 try:
-                    socket.send_fds(self._server.requests, [os.fsencode(folder)], descriptors)
+                    socket.send_fds(server.requests, [os.fsencode(folder)], descriptors)
                 except ConnectionError:
-                    self._forget(self._server)
+                    server.leave()
+                    self._forget(server)
                 else:
-                    return self._server
-            self._server = self._started()
+                    return server
+            server = self._server = self._started()
+            server.enter()
             # Where it has ended already, the child's own socket says so.
             with suppress(ConnectionError):
-                socket.send_fds(self._server.requests, [os.fsencode(folder)], descriptors)
-            return self._server
+                socket.send_fds(server.requests, [os.fsencode(folder)], descriptors)
+            return server
 
     def _started(self) -> _Server:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -198,7 +260,8 @@ class Children:
                 env=server_environment(),
                 start_new_session=True,
             )
-        atexit.register(self.close)
+        if self._server is None:
+            atexit.register(self.close)
         return _Server(process, ours)
 
     def _forget(self, server: _Server) -> None:

@@ -11,6 +11,7 @@ whole process group killed and the child reaped; how it ended is told. When stan
 everything does.
 """
 
+import errno
 import fcntl
 import gc
 import os
@@ -55,12 +56,14 @@ class ForkServer:
             for key, _ in self._selector.select():
                 key.data()
         for pid in self._pids:
-            _kill(pid)
+            kill_group(pid)
 
     def _start(self) -> None:
-        folder, descriptors, _, _ = socket.recv_fds(
+        folder, descriptors, flags, _ = socket.recv_fds(
             self._requests, _MAX_FOLDER_BYTES, MAX_DESCRIPTORS
         )
+        if flags & socket.MSG_CTRUNC:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         if not folder:
             self._is_wanted = False
             return
@@ -82,8 +85,9 @@ class ForkServer:
         self._selector.unregister(channel)
         with suppress(ConnectionError):
             channel.recv(1)  # what is never read would make an error of the answer
-        # Before reaping: until then the group's number cannot be given to another.
-        _kill(pid)
+        # Before reaping: until then the group's number cannot be given to another. The worker does
+        # the same, unless it is gone.
+        kill_group(pid)
         ending = os.pidfd_open(pid)
         reap = partial(self._reap, pid, channel, ending)
         self._selector.register(ending, selectors.EVENT_READ, reap)
@@ -103,11 +107,12 @@ def _tell(channel: socket.socket, message: bytes) -> None:
         channel.send(message)
 
 
-def _kill(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
-    # Killed before it led a group, it has started nothing.
-    with suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
+def kill_group(pid: int) -> None:
+    """Kill the child and all that it has started. It must not have been reaped."""
+    # Killed before it leads a group, it has started nothing.
+    for kill in (os.killpg, os.kill):
+        with suppress(ProcessLookupError):
+            kill(pid, signal.SIGKILL)
 
 
 def _fork(work: Callable[[], object], folder: str, descriptors: Sequence[int]) -> int:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Any, BinaryIO
 
 from pipeline import errors
 from pipeline.errors import ContractError, InvalidMediaError, PipelineError, ResourceExhaustedError
-from pipeline.media.children import Children
+from pipeline.media.children import CRASHES, Children
 from pipeline.media.limits import MediaLimits
-from pipeline.media.messages import one_line, signal_name, useful_line
+from pipeline.media.messages import NO_MEMORY, one_line, signal_name, useful_line
 from pipeline.media.watch import Watch
 from pipeline.media.windows import WindowServer
 
@@ -24,10 +23,6 @@ _REPORTABLE = (
     errors.ResourceExhaustedError,
     errors.ConfigurationError,
 )
-_CRASHES: set[int] = {
-    signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP,
-    signal.SIGSYS,
-}  # fmt: skip
 _ENDINGS: dict[int, str] = {
     signal.SIGXCPU: "it needed more CPU time than its limit allows",
     signal.SIGXFSZ: "it wrote a larger file than its limit allows",
@@ -36,13 +31,6 @@ _ENDINGS: dict[int, str] = {
 _MAX_MESSAGE_CHARS = 1000
 #: The child's descriptors, after the standard ones.
 _PROGRESS, _SCORER = 3, (4, 5)
-#: What libraries say of RLIMIT_AS before they give up in their own ways.
-_NO_MEMORY = re.compile(
-    r"MemoryError|bad_alloc|[Cc]annot allocate memory|failed to map segment|"
-    r"can't start new thread|[Ii]nsufficient memory"
-)
-
-
 #: Of this process.
 children = Children()
 
@@ -132,14 +120,14 @@ def _failure(code: int, messages: bytes, limits: MediaLimits) -> PipelineError:
     lines = messages.decode("utf-8", "replace").splitlines()
     last = useful_line(lines) or "it wrote nothing"
     mebibytes = limits.memory_bytes // 1024**2
-    if any(_NO_MEMORY.search(line) for line in lines):
+    if any(NO_MEMORY.search(line) for line in lines):
         return ResourceExhaustedError(
             f"the media needed more memory than the limit of {mebibytes} MiB: {last}"
         )
     if code >= 0:
         return ContractError(f"the media child ended with exit code {code}: {last}")
     killer = -code
-    if killer in _CRASHES:
+    if killer in CRASHES:
         return InvalidMediaError(
             f"the media crashed the decoder ({signal_name(killer)}); the file is damaged or "
             f"hostile: {last}"

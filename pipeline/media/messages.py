@@ -16,6 +16,11 @@ _AFTERMATH = re.compile(
 )
 _MAX_CHARS = 200
 _MAX_METADATA_CHARS = 500
+#: What libraries say of RLIMIT_AS before they give up in their own ways.
+NO_MEMORY = re.compile(
+    r"MemoryError|bad_alloc|[Cc]annot allocate memory|failed to map segment|"
+    r"can't start new thread|[Ii]nsufficient memory"
+)
 
 
 def useful_line(lines: Iterable[str]) -> str | None:

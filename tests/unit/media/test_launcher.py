@@ -5,11 +5,10 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 
 import pytest
-from stand_in_children import IMPORTS, BeChild, children_running
+from stand_in_children import IMPORTS, BeChild
 
 from pipeline.errors import (
     ConfigurationError,
@@ -19,7 +18,7 @@ from pipeline.errors import (
     PipelineError,
     ResourceExhaustedError,
 )
-from pipeline.media import MediaLimits, SplitParams, launcher
+from pipeline.media import MediaLimits, SplitParams, children, launcher
 from pipeline.media.children import Children
 from pipeline.media.confine import exit_if_orphaned
 from pipeline.media.launcher import run_child
@@ -29,6 +28,16 @@ LIMITS = MediaLimits()
 
 def python(code: str) -> list[str]:
     return [sys.executable, "-P", "-c", code]
+
+
+def has_ended(ending: int, *, seconds: float = 10) -> bool:
+    """Whether the process of this pidfd, which is closed if so, has ended or does so in time."""
+    poller = select.poll()
+    poller.register(ending, select.POLLIN)
+    if not poller.poll(seconds * 1000):
+        return False
+    os.close(ending)
+    return True
 
 
 def run(tmp_path: Path, wall_seconds: float = 60) -> bytes:
@@ -150,13 +159,10 @@ def test_child_dies_with_its_caller(tmp_path: Path) -> None:
     )
     with subprocess.Popen([sys.executable, "-c", caller], env=IMPORTS) as process:
         child_pid = int(fifo.read_text())
-        descriptor = os.pidfd_open(child_pid)
+        ending = os.pidfd_open(child_pid)
         process.kill()
-    poller = select.poll()
-    poller.register(descriptor, select.POLLIN)
 
-    assert poller.poll(10_000), "the child outlived its caller"
-    os.close(descriptor)
+    assert has_ended(ending), "the child outlived its caller"
 
 
 def test_a_child_has_its_own_descriptors_and_no_other(tmp_path: Path, be_child: BeChild) -> None:
@@ -201,32 +207,92 @@ def test_children_side_by_side(tmp_path: Path, be_child: BeChild) -> None:
         assert list(threads.map(reply, names)) == names
 
 
-def test_fork_server_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fork_server_that_is_killed(tmp_path: Path, be_child: BeChild) -> None:
     fifo = tmp_path / "pids"
     os.mkfifo(fifo)
-    code = (
-        "import os, signal, sys\n"
-        f"if not os.path.exists({str(fifo)!r}):\n    sys.exit(print('again'))\n"
-        f"with open({str(fifo)!r}, 'w') as file:\n    print(os.getpid(), os.getppid(), file=file)\n"
-        "signal.pause()"
+    be_child(
+        python(
+            "import os, signal, sys\n"
+            f"if not os.path.exists({str(fifo)!r}):\n    sys.exit(print('again'))\n"
+            f"file = open({str(fifo)!r}, 'w')\n"
+            "if os.fork():\n    print(os.getpid(), os.getppid(), file=file, flush=True)\n"
+            "signal.pause()"
+        )
     )
-    made = children_running(python(code))
-    monkeypatch.setattr(launcher, "children", made)
-    with closing(made), ThreadPoolExecutor(1) as threads:
+    with ThreadPoolExecutor(1) as threads:
         running = threads.submit(run, tmp_path)
-        child, server = map(int, fifo.read_text().split())
+        pids = fifo.open("rb")
+        child, server = map(int, pids.readline().split())
         ending = os.pidfd_open(child)
         os.kill(server, signal.SIGKILL)
 
         with pytest.raises(ResourceExhaustedError, match=r"starts media children .*\(SIGKILL\)"):
             running.result()
 
-        poller = select.poll()
-        poller.register(ending, select.POLLIN)
-        assert poller.poll(10_000), "the child outlived the fork server"
-        os.close(ending)
-        fifo.unlink()
-        assert run(tmp_path) == b"again\n"
+        assert has_ended(ending), "the child outlived the fork server"
+        # Whoever still has it open lives.
+        assert pids.read() == b""
+        pids.close()
+    fifo.unlink()
+    assert run(tmp_path) == b"again\n"
+
+
+def test_fork_server_that_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, be_child: BeChild
+) -> None:
+    be_child(python("import os; print(os.getppid())"))
+    server = int(run(tmp_path))
+    ending = os.pidfd_open(server)
+    monkeypatch.setattr(children, "_START_SECONDS", 0.2)
+    monkeypatch.setattr(children, "_END_SECONDS", 0.2)
+    os.kill(server, signal.SIGSTOP)
+
+    with pytest.raises(ResourceExhaustedError, match="cannot be started: timed out"):
+        run(tmp_path)
+
+    monkeypatch.undo()
+    assert has_ended(ending)
+
+
+def test_fork_server_that_is_stopped_while_a_child_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, be_child: BeChild
+) -> None:
+    monkeypatch.setattr(children, "_END_SECONDS", 0.2)
+    be_child(python("import os, signal\nos.kill(os.getppid(), signal.SIGSTOP)\nprint('{}')"))
+    made = launcher.children
+    child = made.start(tmp_path, [os.open("/dev/null", os.O_RDWR)] * 3)
+    monkeypatch.setattr(children, "_START_SECONDS", 0.2)
+    assert child._has_ended(10)
+
+    with pytest.raises(ResourceExhaustedError, match=r"starts media children .*\(SIGKILL\)"):
+        child.end()
+
+
+def test_a_crash_is_followed_by_a_new_fork_server(tmp_path: Path, be_child: BeChild) -> None:
+    be_child(
+        python(
+            "import json, os, signal, sys\n"
+            "request = json.load(sys.stdin)\n"
+            "if 'crash' in request:\n    os.kill(os.getpid(), signal.SIGSEGV)\n"
+            "if 'fifo' in request:\n    open(request['fifo']).read()\n"
+            "print(os.getppid())"
+        )
+    )
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    share = {"work_dir": tmp_path, "limits": LIMITS, "wall_seconds": 60}
+    first = int(run(tmp_path))
+    ending = os.pidfd_open(first)
+    with ThreadPoolExecutor(1) as threads:
+        beside = threads.submit(run_child, {"fifo": str(fifo)}, **share)
+        with fifo.open("w"):
+            with pytest.raises(InvalidMediaError, match="crashed the decoder"):
+                run_child({"crash": True}, **share)
+
+            assert int(run(tmp_path)) != first
+            assert not has_ended(ending, seconds=0), "another child of it still runs"
+        assert int(beside.result()[0]) == first
+    assert has_ended(ending)
 
 
 def test_fork_server_that_was_killed_between_two_files(tmp_path: Path, be_child: BeChild) -> None:
@@ -234,10 +300,7 @@ def test_fork_server_that_was_killed_between_two_files(tmp_path: Path, be_child:
     server = int(run(tmp_path))
     ending = os.pidfd_open(server)
     os.kill(server, signal.SIGKILL)
-    poller = select.poll()
-    poller.register(ending, select.POLLIN)
-    assert poller.poll(10_000)
-    os.close(ending)
+    assert has_ended(ending)
 
     assert int(run(tmp_path)) != server
 
@@ -263,11 +326,8 @@ def test_fork_server_ends_with_its_caller(tmp_path: Path) -> None:
         assert process.stdout is not None
         ending = os.pidfd_open(int(process.stdout.readline()))
         process.kill()
-    poller = select.poll()
-    poller.register(ending, select.POLLIN)
 
-    assert poller.poll(10_000), "the fork server outlived its caller"
-    os.close(ending)
+    assert has_ended(ending), "the fork server outlived its caller"
 
 
 def test_orphan_notices_that_it_came_too_late() -> None:
