@@ -122,6 +122,8 @@ class Child:
 
 
 class _Server:
+    """A fork server that was started, and how many children it has."""
+
     def __init__(self, process: subprocess.Popen[bytes], requests: socket.socket) -> None:
         self.requests = requests
         self._process = process
@@ -132,14 +134,15 @@ class _Server:
         self._is_retired = False
 
     def enter(self) -> bool:
-        """Whether it still forks children; one more is counted."""
+        """Count one more child; whether it still forks any."""
         with self._count:
-            self._children += not self._is_retired
+            if not self._is_retired:
+                self._children += 1
             return not self._is_retired
 
     def leave(self, *, has_crashed: bool = False) -> None:
-        """One child less. A crash may have been a guess at where this process has what: it is
-        retired, and ends after its last child."""
+        """One child less. A crash may have been a guess at addresses that all children share: the
+        server is retired then, and ends after its last child."""
         with self._count:
             self._children -= 1
             self._is_retired |= has_crashed
@@ -161,6 +164,7 @@ class _Server:
                 self._last_words = useful_line(lines) or "it wrote nothing"
 
     def why_gone(self) -> PipelineError:
+        """The error of those whose child went with it."""
         self.bury()
         code, last_words = self._process.returncode, self._last_words or ""
         if code < 0:

@@ -54,15 +54,15 @@ def run_child(
         ContractError: it failed in a way that is no fault of the media.
     """
     with ExitStack() as stack:
-        reply, replies = _pipe(stack)
-        messages, errors = _pipe(stack)
-        progress, ticks = _pipe(stack, os.O_NONBLOCK)
+        reply, replying = _pipe(stack)
+        messages, telling = _pipe(stack)
+        progress, ticking = _pipe(stack, os.O_NONBLOCK)
         given = () if server is None else server.child_fds
-        with replies, errors, ticks, os.fdopen(os.memfd_create("request"), "w+b") as question:
+        with replying, telling, ticking, os.fdopen(os.memfd_create("request"), "w+b") as question:
             whose = {"progress_descriptor": _PROGRESS, "scorer": _SCORER if given else None}
             question.write(json.dumps(request | whose).encode())
             question.seek(0)
-            inherited = [each.fileno() for each in (question, replies, errors, ticks)]
+            inherited = [each.fileno() for each in (question, replying, telling, ticking)]
             try:
                 child = children.start(work_dir, [*inherited, *given])
             finally:

@@ -30,7 +30,6 @@ PACKAGES = (
     "sqlalchemy", "boto3",
 )  # fmt: skip
 
-
 MARKS = {"good": "[green]ok[/]   ", "note": "[yellow]note[/] ", "wrong": "[red]wrong[/]"}
 
 
