@@ -22,7 +22,11 @@ _CHUNK_BYTES = 65536
 _KEPT_BYTES = 8192
 #: Said when the next message comes, which may be long after.
 _REPEATED = b"    Last message repeated"
-_EXHAUSTED = re.compile(r"Cannot allocate memory|No space left on device|File too large")
+#: A thread that cannot be started has no room for its stack.
+_EXHAUSTED = re.compile(
+    r"Cannot allocate memory|No space left on device|File too large|pthread_create|"
+    r"thread_encoder_init failed|[Cc]reat\w+ thread"
+)
 
 
 @dataclass(slots=True)

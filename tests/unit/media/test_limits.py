@@ -300,22 +300,29 @@ def test_process_one_reaps_what_a_child_had_started(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "[aac] Error: Cannot allocate memory",
+        "[out#0/nut] pthread_create() failed: Resource temporarily unavailable",
+        "[rawvideo] ff_frame_thread_encoder_init failed",
+    ],
+)
 def test_memory_limit_of_ffmpeg(
-    tmp_path: Path, work_dir: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, work_dir: Path, monkeypatch: pytest.MonkeyPatch, message: str
 ) -> None:
     path = make_sound(tmp_path / "a.wav")
-    said = "echo '[aac] Error: Cannot allocate memory' >&2; exit 1"
-    be_ffmpeg(monkeypatch, tmp_path / "ffmpeg", said)
+    be_ffmpeg(monkeypatch, tmp_path / "ffmpeg", f"echo '{message}' >&2; exit 1")
 
-    with pytest.raises(ResourceExhaustedError, match=r"out of memory or disk: .*Cannot allocate"):
+    with pytest.raises(ResourceExhaustedError, match=r"out of memory or disk: .*( alloc|failed)"):
         split(path, work_dir, MediaLimits())
 
 
-@pytest.mark.parametrize("mebibytes", [60, 150, 250, 320])
+@pytest.mark.parametrize("mebibytes", [60, 320, 380])
 def test_memory_limit_at_any_point_of_the_child(
     tmp_path: Path, work_dir: Path, mebibytes: int
 ) -> None:
-    """Too little for the interpreter, for a library, for ffmpeg: always the same class."""
+    """Too little for anything at all, for a buffer, for a thread: always the same class."""
     path = make_video(
         tmp_path / "large.mp4", frames_per_shot=(1,), size="4096x2304", rate="1", sound=False
     )
