@@ -48,8 +48,9 @@ def main() -> None:
     for name, measure in measures.items():
         if given.only == name or (given.only is None and (name != "peers" or given.peers)):
             print(f"measuring {name}", file=sys.stderr, flush=True)
-            figures += measure()
-    show(figures, console)
+            measured = measure()
+            show(measured, console)
+            figures += measured
     if given.json:
         given.json.write_text(json.dumps([asdict(figure) for figure in figures], indent=2) + "\n")
 
