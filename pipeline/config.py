@@ -43,6 +43,7 @@ class MediaOptions(BaseModel):
 
     wall_seconds: int = Field(7200, gt=0)
     cpu_seconds: int = Field(3600, gt=0)
+    #: A child's libraries reserve 400 MiB of it.
     memory_bytes: int = Field(2 << 30, ge=1 << 29)
     max_pixels: int = Field(100_000_000, gt=0)
     max_duration_seconds: int = Field(12 * 3600, gt=0)

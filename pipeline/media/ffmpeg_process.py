@@ -24,8 +24,8 @@ _KEPT_BYTES = 8192
 _REPEATED = b"    Last message repeated"
 #: A thread that cannot be started has no room for its stack.
 _EXHAUSTED = re.compile(
-    r"Cannot allocate memory|No space left on device|File too large|pthread_create|"
-    r"thread_encoder_init failed|[Cc]reat\w+ thread"
+    r"Cannot allocate memory|No space left on device|File too large|"
+    r"pthread_create\(\) failed|ff_frame_thread_encoder_init failed"
 )
 
 

@@ -1,6 +1,7 @@
 """Bounds: what goes beyond one is stopped, says which, and leaves nothing."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -314,7 +315,7 @@ def test_memory_limit_of_ffmpeg(
     path = make_sound(tmp_path / "a.wav")
     be_ffmpeg(monkeypatch, tmp_path / "ffmpeg", f"echo '{message}' >&2; exit 1")
 
-    with pytest.raises(ResourceExhaustedError, match=r"out of memory or disk: .*( alloc|failed)"):
+    with pytest.raises(ResourceExhaustedError, match=re.escape(f"memory or disk: {message}")):
         split(path, work_dir, MediaLimits())
 
 
