@@ -15,7 +15,7 @@ from pipeline.media import find_ffmpeg
 from workers.demo.packages import fetch_samples
 
 #: Raised when the media below change, so that an older folder is made anew.
-_VERSION = "1"
+_VERSION = "2"
 SHARED = Path(__file__).parents[3] / "shared" / "media" / "video"
 _SHARED_CLIPS = ("dog_man_bed.mp4", "bikes_cuts.mp4", "cockatoo_yuv444_mp3.mp4", "pancake_opus.mkv")
 _PHOTOS = ("chelsea.png", "coffee.png", "lion.jpg", "motorcycle.png", "rocket.jpg", "cheetah.jpg")
@@ -41,7 +41,10 @@ class BenchMedia:
     hevc_1080p: Path | None
     #: An hour; sync frames where the encoder likes them.
     hour_720p: Path
-    #: The same content in 640 × 360, two minutes and two hours of it.
+    #: The same content, two minutes and two hours of it.
+    short_720p: Path
+    long_720p: Path
+    #: In 640 × 360.
     short_360p: Path
     long_360p: Path
     #: Five minutes of 1080p, with sync frames every 2 and every 9 seconds only.
@@ -75,6 +78,8 @@ def build_media(folder: Path) -> BenchMedia:
         h264_1080p=target / "h264-1080p.mp4",
         hevc_1080p=hevc if hevc.is_file() else None,
         hour_720p=target / "hour-720p.mp4",
+        short_720p=target / "short-720p.mp4",
+        long_720p=target / "long-720p.mp4",
         short_360p=target / "short-360p.mp4",
         long_360p=target / "long-360p.mp4",
         sync_2s=target / "sync-2s.mp4",
@@ -97,7 +102,13 @@ def _make(folder: Path, samples: dict[str, Path], clips: Sequence[Path]) -> None
     _lengthen(base, folder, [("h264-1080p", SHORT_SECONDS), ("sync-2s", FAST_SECONDS)])
     if _has_encoder("libx265"):
         encoded("hevc", _HEVC, ("hevc-1080p", SHORT_SECONDS))
-    encoded("720p", ("-vf", "scale=1280:720", *_H264), ("hour-720p", HOUR_SECONDS))
+    encoded(
+        "720p",
+        ("-vf", "scale=1280:720", *_H264),
+        ("hour-720p", HOUR_SECONDS),
+        ("short-720p", SHORT_SECONDS),
+        ("long-720p", LONG_SECONDS),
+    )
     encoded(
         "360p",
         ("-vf", "scale=640:360", *_H264),

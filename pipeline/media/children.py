@@ -46,6 +46,10 @@ def server_environment() -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "MALLOC_ARENA_MAX": "2",
+        # By itself glibc comes to keep what is freed while the index of a long MP4 grows. Buffers
+        # of candidates are smaller than the first, and used again.
+        "MALLOC_MMAP_THRESHOLD_": str(2 * 1024**2),
+        "MALLOC_TRIM_THRESHOLD_": str(4 * 1024**2),
     }
     root = str(Path(__file__).resolve().parents[2])
     if root not in site.getsitepackages():
