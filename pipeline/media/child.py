@@ -6,6 +6,7 @@ the media is read before limits and sandbox are in force.
 
 import errno
 import json
+import mmap
 import os
 import time
 from pathlib import Path
@@ -31,6 +32,9 @@ from pipeline.media.sniff import ANIMATED_FORMATS, reject_text, sniff_picture
 #: The media's name inside the child's directory: names as submitted are part of the attack.
 INPUT_NAME = "input"
 _SNIFFED_BYTES = 4096
+#: Libraries crash where what they take for granted cannot be allocated: a limit that leaves less
+#: than this above what they reserve themselves is told before they are used.
+_LEAST_ROOM_BYTES = 32 * 1024**2
 _FULL = {errno.EFBIG, errno.ENOSPC, errno.EDQUOT}
 
 
@@ -52,6 +56,7 @@ def main() -> None:
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answer:
         os.dup2(2, 1)
         try:
+            _require_room()
             reply = json.dumps(_work(request, limits, in_force))
             if len(reply) > limits.max_reply_bytes:
                 raise bounds.too_large_reply(limits)
@@ -68,6 +73,13 @@ def main() -> None:
                 )
             )
         answer.write(reply)
+
+
+def _require_room() -> None:
+    try:
+        mmap.mmap(-1, _LEAST_ROOM_BYTES).close()
+    except OSError as error:
+        raise MemoryError from error
 
 
 def _reported(error: PipelineError) -> str:
