@@ -34,6 +34,9 @@ FrameWindow: TypeAlias = npt.NDArray[np.uint8]
 InputT = TypeVar("InputT", contravariant=True)
 OutputT = TypeVar("OutputT")
 
+#: Where nobody said.
+UNKNOWN_LICENCE = "unknown"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from pipeline.models.base import ModelInfo
 from pipeline.stages import (
     caption,
     fuse,
@@ -18,7 +19,15 @@ from pipeline.stages.base import InputName, StageSpec
 from schemas.records import MediaKind
 from schemas.tables import INGEST
 
-__all__ = ["INGEST", "INGEST_CODE_VERSION", "STAGES", "find_stage", "providers", "stages_for"]
+__all__ = [
+    "INGEST",
+    "INGEST_CODE_VERSION",
+    "OWN_MODELS",
+    "STAGES",
+    "find_stage",
+    "providers",
+    "stages_for",
+]
 
 #: Raised when the ingest starts to record something else about a file.
 INGEST_CODE_VERSION = 1
@@ -26,6 +35,13 @@ INGEST_CODE_VERSION = 1
 STAGES: Mapping[str, StageSpec] = {
     module.SPEC.name: module.SPEC
     for module in (split, vision, safety, ocr, speech, sound, text, fuse, caption)
+}
+
+#: By role: what stages do themselves where a profile names no model for it.
+OWN_MODELS: Mapping[str, ModelInfo] = {
+    spec.credited_role: spec.own_model
+    for spec in STAGES.values()
+    if spec.own_model is not None and spec.credited_role is not None
 }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.config import ProfileOptions, Settings
+from pipeline.config import Settings
 from pipeline.errors import ConfigurationError
 from pipeline.models.base import Task
 from pipeline.models.entry import ModelEntry
@@ -79,27 +79,35 @@ PROFILES: Mapping[str, Profile] = {
 }
 
 
+def profile_chain(name: str, settings: Settings) -> tuple[str, ...]:
+    """A profile and those it builds on, by name: any number of the settings', then a shipped one.
+
+    Raises:
+        ConfigurationError: there is none of that name, or profiles extend each other in a circle.
+    """
+    own: list[str] = []
+    # A profile of the settings may carry a shipped one's name: it then builds on that one.
+    while name in settings.profiles and not (name in own and name in PROFILES):
+        if name in own:
+            raise ConfigurationError(f"the profiles {', '.join(sorted(own))} extend each other")
+        own.append(name)
+        name = settings.profiles[name].extends
+    if name not in PROFILES:
+        known = ", ".join(sorted({*PROFILES, *settings.profiles}))
+        raise ConfigurationError(f"there is no profile {name!r}; known are: {known}")
+    return (*own, name)
+
+
 def profile_named(name: str, settings: Settings) -> Profile:
     """A shipped profile, or one of the settings' own on top of the one it extends.
 
     Raises:
         ConfigurationError: there is none of that name, or profiles extend each other in a circle.
     """
-    chain: list[ProfileOptions] = []
-    seen: set[str] = set()
-    # A profile of the settings may carry a shipped one's name: it then builds on that one.
-    while name in settings.profiles and not (name in seen and name in PROFILES):
-        if name in seen:
-            raise ConfigurationError(f"the profiles {', '.join(sorted(seen))} extend each other")
-        seen.add(name)
-        chain.append(settings.profiles[name])
-        name = chain[-1].extends
-    if name not in PROFILES:
-        known = ", ".join(sorted({*PROFILES, *settings.profiles}))
-        raise ConfigurationError(f"there is no profile {name!r}; known are: {known}")
-    models = dict(PROFILES[name].models)
-    parameters = {stage: dict(values) for stage, values in PROFILES[name].parameters.items()}
-    for options in reversed(chain):
+    *own, shipped = profile_chain(name, settings)
+    models = dict(PROFILES[shipped].models)
+    parameters = {stage: dict(values) for stage, values in PROFILES[shipped].parameters.items()}
+    for options in (settings.profiles[each] for each in reversed(own)):
         models.update(options.models)
         for stage, values in options.parameters.items():
             parameters.setdefault(stage, {}).update(values)

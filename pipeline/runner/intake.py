@@ -15,7 +15,7 @@ from pipeline.db.webhooks import check_webhook
 from pipeline.errors import ConfigurationError, InvalidMessageError, PipelineError, is_retried
 from pipeline.plan.advance import register_models
 from pipeline.plan.fingerprint import fingerprint
-from pipeline.plan.graph import STAGES
+from pipeline.plan.graph import OWN_MODELS
 from pipeline.plan.profiles import model_entry, resolve_plan
 from pipeline.runner.expand import EXPAND_CODE_VERSION, Listing, list_sources
 from pipeline.runner.failing import close_failed
@@ -234,8 +234,7 @@ def _fail(runtime: Runtime, run: runs.ClaimedRun, error: PipelineError) -> None:
 
 def _plan_models(plan: JobPlan, settings: Settings) -> list[Any]:
     names = {ref.name for stage in plan.stages.values() for ref in stage.models.values()}
-    own = [spec.own_model for spec in STAGES.values() if spec.own_model is not None]
-    return [*(model_entry(name, settings).info for name in sorted(names)), *own]
+    return [*(model_entry(name, settings).info for name in sorted(names)), *OWN_MODELS.values()]
 
 
 def _name_of(sources: Sequence[str]) -> str:

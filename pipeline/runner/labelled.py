@@ -1,7 +1,7 @@
 """The shots that a user has labelled, with their features as the fuse stage has them."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
@@ -18,6 +18,8 @@ from pipeline.training.labels import LabelledSpan, caption_of, labels_of
 from schemas.records import Modality, Shot
 from schemas.tables import asset, head, stage_run
 
+#: By so much the end of a label may be rounded up.
+_ROUNDING_MS = 1000
 MODALITIES: tuple[Modality, ...] = ("visual", "audio", "text", "sound")
 
 
@@ -36,12 +38,12 @@ class LabelledShot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Labelled:
-    """``made_by``: whose features each modality's are, where any shot has them. ``left_out``:
-    sentences for a person."""
+    """``made_by``: whose features each modality's are, where any shot has them. ``notes``:
+    sentences for a person, of what was left out or cut."""
 
     shots: Sequence[LabelledShot]
     made_by: Mapping[Modality, str]
-    left_out: Sequence[str]
+    notes: Sequence[str]
 
 
 def corrections(runtime: Runtime) -> list[LabelledSpan]:
@@ -80,23 +82,31 @@ def collect(
 ) -> Labelled:
     """The shots that ``spans`` speak for. Nothing is decoded again.
 
-    ``skip_unknown``: leaves out what is not in the database, or not analysed, instead of refusing.
-    ``on_progress``: assets done, of how many.
+    ``skip_unknown``: leaves out what is not in the database, not analysed, or beyond the end of its
+    asset, instead of refusing. ``on_progress``: assets done, of how many.
 
     Raises:
-        ConfigurationError: an asset is not in the database or not fused yet, or assets were
-            analysed by different models.
+        ConfigurationError: an asset is not in the database or not fused yet, a label covers
+            nothing, or assets were analysed by different models.
     """
     by_asset, unknown = _by_asset(runtime, spans)
-    left_out = [_not_known(unknown)] if unknown else []
-    if unknown and not skip_unknown:
-        raise ConfigurationError(f"{left_out[0]}: analyse them first, or say --skip-unknown")
+    notes = []
+    if unknown:
+        if not skip_unknown:
+            raise ConfigurationError(
+                f"{_not_known(unknown)}: analyse them first, or say --skip-unknown"
+            )
+        notes.append(f"left out: {_not_known(unknown)}")
     shots: list[LabelledShot] = []
     makers: dict[Modality, dict[str, str]] = defaultdict(dict)
+    ends_ms: dict[LabelledSpan, int] = {}
+    used: set[LabelledSpan] = set()
     for done, (asset_id, own) in enumerate(sorted(by_asset.items())):
         on_progress(done, len(by_asset))
-        found, made_by = _shots(runtime, asset_id, own)
+        found, made_by, end_ms = _shots(runtime, asset_id, own)
         shots += found
+        ends_ms |= dict.fromkeys(own, end_ms)
+        used.update(span for span in own if any(span.covers(each.shot) for each in found))
         for modality in {m for each in found for m in each.item.modalities}:
             makers[modality].setdefault(made_by[modality], own[0].uri)  # type: ignore[index]
     for modality, known in makers.items():
@@ -106,10 +116,11 @@ def collect(
                 f"the {modality} features of {here} were made by {one}, those of {there} by "
                 f"{other}: reprocess them under one profile first"
             )
+    notes += _misplaced(ends_ms, used, skip_unknown=skip_unknown)
     return Labelled(
         shots=shots,
         made_by={m: next(iter(makers[m])) for m in MODALITIES if m in makers},
-        left_out=left_out,
+        notes=notes,
     )
 
 
@@ -155,9 +166,39 @@ def _not_known(unknown: Sequence[LabelledSpan]) -> str:
     )
 
 
+def _misplaced(
+    ends_ms: Mapping[LabelledSpan, int], used: set[LabelledSpan], *, skip_unknown: bool
+) -> Iterator[str]:
+    """What to say of labels whose times cannot be meant so. ``ends_ms``: of their assets."""
+    unused = [span for span in ends_ms if span not in used]
+    if unused:
+        sentence = (
+            f"{len(unused)} of the labels cover no shot of their asset; the first is in line "
+            f"{unused[0].line}: {unused[0].uri} ends at {ends_ms[unused[0]] / 1000:.3f} s"
+        )
+        if not skip_unknown:
+            raise ConfigurationError(
+                f"{sentence}: correct the times (seconds or HH:MM:SS), or say --skip-unknown"
+            )
+        yield f"left out: {sentence}"
+    longer = [
+        span
+        for span, end_ms in ends_ms.items()
+        if span in used and end_ms and (span.end_ms or 0) > end_ms + _ROUNDING_MS
+    ]
+    if longer:
+        yield (
+            f"{len(longer)} of the labels go beyond the end of their asset, and count up to there; "
+            f"the first is in line {longer[0].line}: {longer[0].uri} ends at "
+            f"{ends_ms[longer[0]] / 1000:.3f} s, and times are in seconds"
+        )
+
+
 def _shots(
     runtime: Runtime, asset_id: int, spans: Sequence[LabelledSpan]
-) -> tuple[list[LabelledShot], Mapping[Modality, str]]:
+) -> tuple[list[LabelledShot], Mapping[Modality, str], int]:
+    """Those that the spans speak for, whose features they have, and where the last shot of all
+    ends."""
     with runtime.database.reading() as connection:
         run_id = _fused(connection, asset_id)
         run = runs.read_run(connection, run_id or 0)
@@ -180,4 +221,6 @@ def _shots(
         # A film may have one labelled shot and thousands of others.
         if (labels := labels_of(evidence.shot, spans)) is not None
     ]
-    return shots, fuse.feature_models(gathered, run.models["vision"], run.models["text"])
+    end_ms = max((evidence.shot.end_ms for evidence in gathered.evidence), default=0)
+    made_by = fuse.feature_models(gathered, run.models["vision"], run.models["text"])
+    return shots, made_by, end_ms

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 from filelock import FileLock, Timeout
+from sqlalchemy import update
 
 from pipeline.errors import ConfigurationError
 from pipeline.fusion.neural import checkpoint
 from pipeline.fusion.neural.config import (
+    CARD_NAME,
     CONFIG_NAME,
     CaptionConfig,
     FuserConfig,
@@ -23,9 +25,11 @@ from pipeline.fusion.neural.config import (
 from pipeline.fusion.neural.predict import TrainedFuser
 from pipeline.fusion.taxonomy import SAFETY, SHIPPED
 from pipeline.fusion.trained import check_features
-from pipeline.models.base import ModelInfo
-from pipeline.models.hub.entries import from_settings
+from pipeline.models.base import UNKNOWN_LICENCE, ModelInfo
+from pipeline.models.hub.entries import HUB_ENTRIES, from_settings
+from pipeline.models.registry import OFFLINE_ENTRIES
 from pipeline.plan.advance import register_models
+from pipeline.plan.graph import OWN_MODELS
 from pipeline.runner.labelled import Labelled
 from pipeline.runner.runtime import Runtime
 from pipeline.training.data import Split, TrainingSet, data_digest, split_by_group
@@ -33,6 +37,7 @@ from pipeline.training.distill import smaller
 from pipeline.training.loop import Progress, train
 from pipeline.training.loop import Result as Trained
 from pipeline.training.options import TrainOptions
+from schemas.tables import model
 
 Task = Literal["tags", "class"]
 
@@ -121,6 +126,10 @@ def train_fuser(
         raise ConfigurationError(
             f"{name!r} cannot be the name of a fuser: use up to 64 letters, digits, '-' and '_'"
         )
+    own = runtime.settings.models.get(name)
+    shipped = {*OFFLINE_ENTRIES, *HUB_ENTRIES, *(info.name for info in OWN_MODELS.values())}
+    if name in shipped or (own is not None and own.implementation != "fuser"):
+        raise ConfigurationError(f"{name!r} cannot be the name of a fuser: a model is called so")
     if name in (SHIPPED, SAFETY):
         raise ConfigurationError(
             f"{name!r} cannot be the name of a fuser: other classes are stored under it"
@@ -152,10 +161,18 @@ def train_fuser(
         if is_new:
             begun.rename(folder)
         else:
+            if data.licence != UNKNOWN_LICENCE:
+                (begun / CARD_NAME).replace(folder / CARD_NAME)
             shutil.rmtree(begun)
     entry = from_settings(name, implementation="fuser", path=str(folder), licence=data.licence)
     with runtime.database.transaction() as connection:
         register_models(connection, [entry.info])
+        if data.licence != UNKNOWN_LICENCE:
+            connection.execute(
+                update(model)
+                .where(model.c.name == name, model.c.revision == entry.info.revision)
+                .values(licence=data.licence)
+            )
     return NewFuser(info=entry.info, folder=folder, trained=trained, is_new=is_new)
 
 

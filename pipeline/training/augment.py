@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from pipeline.fusion.neural.base import Encoded
+from pipeline.fusion.neural.base import Encoded, Logits
 from pipeline.fusion.neural.batches import Batch
 from pipeline.fusion.neural.towers import Tower
 from pipeline.training.options import TowerAugment
@@ -64,6 +64,16 @@ def mix(encoded: Encoded, partner: Tensor, share: Tensor) -> Encoded:
         mixed = part * each.values + (1 - part) * each.values[partner]
         tokens[name] = replace(each, values=torch.where(both, mixed, each.values))
     return Encoded(tokens=tokens)
+
+
+def mix_answers(said: Logits, partner: Tensor, share: Tensor) -> Logits:
+    """What a teacher says of items that are mixed so: its answers to both, mixed before they are
+    made probabilities."""
+    part = share[:, None].to(said.classes.dtype)
+    return Logits(
+        tags=part * said.tags + (1 - part) * said.tags[partner],
+        classes=part * said.classes + (1 - part) * said.classes[partner],
+    )
 
 
 def draw_mix(size: int, alpha: float, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pipeline.errors import ConfigurationError
 from pipeline.fusion.neural.config import FuserConfig
 from pipeline.fusion.neural.items import FusionItem
+from pipeline.models.base import UNKNOWN_LICENCE
 
 PARTS = ("train", "validation", "test")
 
@@ -32,7 +33,7 @@ class TrainingSet:
     classes: Sequence[str | None] = ()
     captions: Sequence[str | None] = ()
     name: str = "unnamed"
-    licence: str = "unknown"
+    licence: str = UNKNOWN_LICENCE
 
     def __post_init__(self) -> None:
         if not self.items:
@@ -127,7 +128,7 @@ def check_labels(data: TrainingSet, split: Split, config: FuserConfig) -> None:
 
     Raises:
         ConfigurationError: a label that the configuration does not name, a task without any
-            label, or one class only.
+            label, one class only, or a tag that holds everywhere.
     """
     known_tags, known_classes = set(config.tags), set(config.classes)
     for row, tags in enumerate(data.tags):
@@ -138,6 +139,7 @@ def check_labels(data: TrainingSet, split: Split, config: FuserConfig) -> None:
             raise _unknown("class", name, row)
     if config.tags and not any(data.tags and data.tags[row] is not None for row in split.train):
         raise _untaught("tags")
+    _check_counterexamples(data, split)
     if config.caption and not any(data.captions and data.captions[row] for row in split.train):
         raise _untaught("captions")
     if config.classes:
@@ -149,6 +151,17 @@ def check_labels(data: TrainingSet, split: Split, config: FuserConfig) -> None:
                 f"the training part knows the one class {seen.pop()!r}, which teaches nothing; "
                 "label items of other classes too"
             )
+
+
+def _check_counterexamples(data: TrainingSet, split: Split) -> None:
+    known = [tags for row in split.train if data.tags and (tags := data.tags[row]) is not None]
+    everywhere = frozenset[str].intersection(*known) if known else frozenset()
+    if everywhere:
+        raise ConfigurationError(
+            f"all {len(known)} labelled rows of the training part have the tag "
+            f"{min(everywhere)!r}, so nothing says where it does not hold: label rows with other "
+            "tags only, or with none, or drop it"
+        )
 
 
 def counts(data: TrainingSet, rows: Sequence[int]) -> Counter[str]:

@@ -1,6 +1,7 @@
 """What a user says of stretches of media: a file of labels."""
 
 import csv
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,8 +48,8 @@ def read_labels(path: Path) -> list[LabelledSpan]:
     or to the end. A line without a label says that none holds. Lines that say the same count once.
 
     Raises:
-        ConfigurationError: the file cannot be read, a column is missing, or a line is wrong; the
-            message says which.
+        ConfigurationError: the file cannot be read, a column is missing or there twice, a line is
+            wrong, or a label is written in two ways; the message says which.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -59,7 +60,11 @@ def read_labels(path: Path) -> list[LabelledSpan]:
                     f"{path} has no column {lacking[0]!r}: its first line must name "
                     f"{', '.join(_COLUMNS)}"
                 )
+            for name, times in Counter(rows.fieldnames).items():
+                if times > 1:
+                    raise ConfigurationError(f"{path} has {times} columns {name!r}: keep one")
             found = _distinct(_span(row, path, rows.line_num) for row in rows)
+            _check_spelling(found, path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigurationError(f"{path} cannot be read as CSV in UTF-8: {error}") from error
     if not any(span.label for span in found):
@@ -74,8 +79,27 @@ def _distinct(spans: Iterable[LabelledSpan]) -> list[LabelledSpan]:
     return list(known.values())
 
 
+def _check_spelling(spans: Iterable[LabelledSpan], path: Path) -> None:
+    """Whether a label is written in one way: two would count as examples against each other."""
+    known: dict[str, LabelledSpan] = {}
+    for span in spans:
+        if span.label is None:
+            continue
+        first = known.setdefault(span.label.casefold(), span)
+        if first.label != span.label:
+            raise ConfigurationError(
+                f"{path}, line {span.line}: the label {span.label!r} is {first.label!r} in line "
+                f"{first.line}: write it one way"
+            )
+
+
 def _span(row: dict[str, str | None], path: Path, line: int) -> LabelledSpan:
     where = f"{path}, line {line}"
+    if None in row:
+        raise ConfigurationError(
+            f"{where}: there are more fields than columns; put a field that holds a comma in "
+            "double quotes"
+        )
     if any("\0" in (row[name] or "") for name in _COLUMNS):
         raise ConfigurationError(f"{where}: there is a NUL character; take it out")
     uri, label = ((row[name] or "").strip() for name in ("uri", "label"))

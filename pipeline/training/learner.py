@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.fusion.neural.base import Encoded, Outputs
+from pipeline.fusion.neural.base import Encoded, Logits, Outputs
 from pipeline.fusion.neural.batches import Batch, PackedItems
 from pipeline.fusion.neural.blocks import Block
 from pipeline.fusion.neural.caption import CaptioningNetwork
@@ -16,7 +16,14 @@ from pipeline.fusion.neural.config import FuserConfig
 from pipeline.fusion.neural.network import build_network
 from pipeline.fusion.neural.predict import TrainedFuser
 from pipeline.fusion.neural.towers import Tower
-from pipeline.training.augment import add_noise, draw_mix, hide_modalities, mix, vary_inputs
+from pipeline.training.augment import (
+    add_noise,
+    draw_mix,
+    hide_modalities,
+    mix,
+    mix_answers,
+    vary_inputs,
+)
 from pipeline.training.losses import (
     Auxiliary,
     Targets,
@@ -170,11 +177,13 @@ class Learner:
             self.device.type, torch.bfloat16, enabled=options.precision == "bfloat16"
         ):
             encoded = add_noise(self.network.encode(batch), options.feature_noise)
+            said = self._said(batch)
             if options.mixup:
                 partner, share = draw_mix(len(rows), options.mixup, self.device)
                 encoded, targets = mix(encoded, partner, share), targets.mixed(partner, share)
+                said = None if said is None else mix_answers(said, partner, share)
             outputs = self.network.fuse(hide_modalities(encoded, options.modality_dropout))
-            total = self._taught(batch, outputs, targets)
+            total = self._taught(outputs, targets, said)
             total = total + self._auxiliary_loss(encoded, outputs, targets)
             if isinstance(self.network, CaptioningNetwork):
                 captions = targets.captions
@@ -182,16 +191,18 @@ class Learner:
                 total = total + caption_loss(logits, captions)
         return total
 
-    def _taught(self, batch: Batch, outputs: Outputs, targets: Targets) -> Tensor:
-        """The loss of the tasks, by labels and, where there is one, by the teacher, who sees the
-        same variation of the inputs (Beyer et al. 2022, "A good teacher is patient and
-        consistent") and all modalities."""
+    @torch.no_grad()
+    def _said(self, batch: Batch) -> Logits | None:
+        """The answers of the teacher, where there is one. It sees the same variation of the inputs
+        (Beyer et al. 2022, "A good teacher is patient and consistent") and all modalities."""
+        return None if self._teacher is None else self._teacher.network(batch).logits
+
+    def _taught(self, outputs: Outputs, targets: Targets, said: Logits | None) -> Tensor:
+        """The loss of the tasks, by labels and by what the teacher said."""
         smoothing = self.options.label_smoothing
         by_label = task_loss(outputs.logits, targets, self._weights, smoothing)
-        if self._teacher is None:
+        if said is None:
             return by_label
-        with torch.no_grad():
-            said = self._teacher.network(batch).logits
         # The weights of late fusion teach its modalities nothing: each is taught by itself.
         pupils = [outputs.logits, *(outputs.alone or {}).values()]
         heat = self.options.distill_temperature

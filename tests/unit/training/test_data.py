@@ -81,6 +81,9 @@ def test_labels_that_do_not_fit() -> None:
         check_labels(replace(data, classes=only_tested), split, small_config())
     with pytest.raises(ConfigurationError, match="has no tags"):
         check_labels(replace(data, tags=()), split, small_config())
+    everywhere = [frozenset({"bright"}), None, frozenset({"bright", "loud"})] * 34
+    with pytest.raises(ConfigurationError, match=r"all 67 labelled rows .* the tag 'bright'"):
+        check_labels(replace(data, tags=[*everywhere, *data.tags[102:]]), split, small_config())
 
 
 def test_the_digest_tells_sets_apart() -> None:

@@ -46,7 +46,7 @@ def test_a_teacher_teaches_without_labels_of_its_own(tmp_path: Path) -> None:
         for row, name in enumerate(data.classes)
     ]
     noisy = replace(data, classes=flipped)
-    options = replace(OPTIONS, distill=1.0, unimodal=0.0)
+    options = replace(OPTIONS, distill=1.0, unimodal=0.0, mixup=0.2)
     small = smaller(config, 0.6)
     folder = tmp_path / "small"
     result = train(small, noisy, options, folder, split=SPLIT, teacher=teacher)

@@ -61,6 +61,12 @@ def test_lines_are_read_with_their_times(tmp_path: Path) -> None:
         (["uri,start,end,label", "a,,,x\0y"], "line 2: there is a NUL character"),
         (["uri,start,end,label", "a,,,"], "holds no labels"),
         (["uri,start,end,label", 'a,,,"goal'], "cannot be read as CSV"),
+        (["uri,start,end,label", "a,,,red, white"], "line 2: there are more fields than columns"),
+        (["uri,start,end,label,label", "a,,,cat,dog"], "has 2 columns 'label': keep one"),
+        (
+            ["uri,start,end,label", "a,,,Cat", "b,,,dog", "c,,,cat"],
+            "line 4: the label 'cat' is 'Cat' in line 2: write it one way",
+        ),
     ],
 )
 def test_a_wrong_file_is_one_sentence(tmp_path: Path, lines: list[str], message: str) -> None:
