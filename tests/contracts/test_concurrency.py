@@ -143,7 +143,7 @@ def bench(
 ) -> Iterator[Bench]:
     calls: Counter[str] = Counter()
     stages = tiny_stages(calls)
-    for module in ("plan.graph", "plan.profiles", "runner.intake"):
+    for module in ("plan.graph", "plan.profiles"):
         monkeypatch.setattr(f"pipeline.{module}.STAGES", stages)
     monkeypatch.setattr(
         ingest, "probe_media", lambda path, work_dir, limits: ProbeResult(info=INFO, usage=NO_COST)
